@@ -1,0 +1,60 @@
+/* The opening handshake (RFC 6455 4): request text, and the checks of the answer. Pure functions. */
+#ifndef WSR_HANDSHAKE_H
+#define WSR_HANDSHAKE_H
+
+#include "base.h"
+#include "http.h"
+#include "url.h"
+
+#define WSR_HANDSHAKE_KEY_CHARS 24
+#define WSR_HANDSHAKE_ACCEPT_CHARS 28
+
+struct wsr_handshake_request {
+    const struct wsr_url *url;
+    const char *const *protocols;
+    size_t protocols_count;
+    const struct wsr_header *headers;     /* the caller's, checked by wsr_handshake_check_header() */
+    size_t headers_count;
+    struct wsr_bytes extensions;          /* value of Sec-WebSocket-Extensions; empty = not offered */
+    const char *key;                      /* WSR_HANDSHAKE_KEY_CHARS of base64 */
+};
+
+/* base64 of @nonce, NUL-terminated (HS-03). */
+void wsr_handshake_key(char key[WSR_HANDSHAKE_KEY_CHARS + 1], const uint8_t nonce[16]);
+
+/* The Sec-WebSocket-Accept that answers @key, NUL-terminated (RESP-07). Returns 0 or WSR_ERR_MEMORY. */
+WSR_MUST_USE int wsr_handshake_accept(char accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1], const char *key);
+
+/* Are these subprotocols legal and unique? Returns 0, or WSR_ERR_SYNTAX with *why; why->at is the element. PROTO-02..05. */
+WSR_MUST_USE int wsr_handshake_check_protocols(const char *const *protocols, size_t count, struct wsr_fault *why);
+
+/* May the caller send this header? Returns 0, or WSR_ERR_SYNTAX with *why. HS-08. */
+WSR_MUST_USE int wsr_handshake_check_header(const struct wsr_header *header, struct wsr_fault *why);
+
+/*
+ * Write the request into @out. Returns its bytes; when that is more than @capacity, what is in @out is void and the
+ * call is to be repeated with more room. HS-01..09, URL-31..33, PROTO-06.
+ */
+size_t wsr_handshake_write_request(char *out, size_t capacity, const struct wsr_handshake_request *request);
+
+/* What was offered, for judging the answer. */
+struct wsr_handshake_offer {
+    char accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
+    struct wsr_bytes protocols;           /* as sent: joined by ", "; empty = none */
+    bool extensions;                      /* whether any extension was offered */
+};
+
+/* Views into the answer's bytes; empty when absent. */
+struct wsr_handshake_agreement {
+    struct wsr_bytes protocol;
+    struct wsr_bytes extensions;
+};
+
+/*
+ * Judge a final (non-1xx-interim) answer in the order of RESP-03..09. Returns 0 with *out; WSR_ERR_SYNTAX with
+ * *why, whose text says which rule failed.
+ */
+WSR_MUST_USE int wsr_handshake_check_answer(struct wsr_handshake_agreement *out, const struct wsr_http_response *answer,
+                                            const struct wsr_handshake_offer *offer, struct wsr_fault *why);
+
+#endif

@@ -1,0 +1,114 @@
+/* The protocol life of one connection, from the HTTP answer to the close codes. Bytes in, events out: no socket, clock,
+ * thread or random source. The same calls serve the engine, the tests at every split point and the fuzzers. */
+#ifndef WSR_SESSION_H
+#define WSR_SESSION_H
+
+#include "base.h"
+#include "frame.h"
+#include "handshake.h"
+
+/* Shared by all sessions of an engine. */
+struct wsr_session_limits {
+    uint64_t message_max_bytes;
+    uint32_t fragments_max;       /* frames per message, empty ones too */
+    uint32_t head_max_bytes;      /* one response head */
+    uint32_t interim_max;         /* 1xx answers before the final one */
+};
+
+/* Memory for messages that do not lie in one piece. The caller owns what these hand out. */
+struct wsr_session_memory {
+    /* Make the block at @old (NULL = none yet), of which @used bytes count, at least @wanted bytes large. Returns the
+     * block, perhaps moved, with *capacity set; NULL when there is no memory, @old then being untouched. */
+    uint8_t *(*grow)(void *context, uint8_t *old, size_t used, size_t wanted, size_t *capacity);
+    void (*release)(void *context, uint8_t *block);
+};
+
+enum wsr_session_state {
+    WSR_SESSION_UPGRADING,        /* waits for the 101 */
+    WSR_SESSION_OPEN,
+    WSR_SESSION_CLOSE_SENT,       /* our Close is queued; the peer's frames are still read */
+    WSR_SESSION_CLOSE_RECEIVED,   /* the peer's Close came; ours is owed. Nothing more is read (CLOSE-24) */
+    WSR_SESSION_FAILED,           /* a rule was broken or memory ran out; a Close is owed, nothing more is read (RECV-13) */
+    WSR_SESSION_REFUSED,          /* failed before the upgrade: no Close frame may be sent */
+    WSR_SESSION_CLOSED            /* no Close is owed either way; nothing more is read */
+};
+
+enum wsr_session_event_type {
+    WSR_SESSION_NOTHING,          /* bytes were taken, no event yet */
+    WSR_SESSION_UPGRADED,         /* the 101 was accepted: agreement is set */
+    WSR_SESSION_MESSAGE,          /* kind, data, block */
+    WSR_SESSION_PING,             /* data is to be answered with a Pong */
+    WSR_SESSION_PONG,             /* data */
+    WSR_SESSION_CLOSE,            /* the peer's first Close: code (1005 when empty), data = reason */
+    WSR_SESSION_FAILURE           /* code to close with (before the upgrade: 0), text, http_status */
+};
+
+struct wsr_session_event {
+    enum wsr_session_event_type type;
+    uint8_t kind;                 /* enum wsr_kind */
+    uint16_t code;
+    uint16_t http_status;
+    struct wsr_bytes data;        /* inside the fed bytes, or inside block; a control payload: valid until the next call */
+    uint8_t *block;               /* MESSAGE: when not NULL, data lies in this block of session memory, which passes to the
+                                     receiver of the event */
+    struct wsr_handshake_agreement agreement;   /* views into the head; valid until the next call */
+    struct wsr_bytes head;        /* UPGRADED, and FAILURE when http_status is set: the whole response head, same life */
+    const char *text;             /* FAILURE: static sentence */
+};
+
+/* What only the upgrade needs; the caller may free it once the state is no longer UPGRADING. */
+struct wsr_session_upgrade {
+    struct wsr_handshake_offer offer;
+    uint8_t *head;                /* session memory; gathered bytes of an answer in pieces */
+    size_t head_used;
+    size_t head_capacity;
+    size_t head_scanned;
+    uint32_t interim_count;
+};
+
+struct wsr_session {
+    const struct wsr_session_limits *limits;
+    const struct wsr_session_memory *memory;
+    void *memory_context;
+    struct wsr_session_upgrade *upgrade;   /* NULL after the upgrade */
+    uint8_t *assembly;                     /* message that is gathered, NULL when none */
+    size_t assembly_used;
+    size_t assembly_capacity;
+    uint64_t frame_left;                   /* payload bytes of the current frame still to come */
+    uint8_t *control;                      /* payload of a control frame that came in pieces, NULL when none */
+    uint32_t fragments_count;              /* frames of the current message so far */
+    uint32_t utf8_state;                   /* of the text so far, for wsr_simd_utf8() */
+    uint8_t state;                         /* enum wsr_session_state, changed by one function only */
+    uint8_t opcode;                        /* of the current frame, while in_frame */
+    uint8_t message_kind;                  /* enum wsr_kind of the message under way, 0 = none */
+    uint8_t control_used;
+    uint8_t head_used;                     /* bytes of a frame header that came in pieces */
+    uint8_t head[WSR_FRAME_HEAD_MAX];
+    bool in_frame;                         /* a header was parsed and its payload is not yet complete */
+    bool fin;                              /* of the current frame */
+};
+
+/* Start in UPGRADING. @upgrade is filled by the caller (offer set, rest zero) and outlives that state. */
+void wsr_session_init(struct wsr_session *session, const struct wsr_session_limits *limits,
+                      const struct wsr_session_memory *memory, void *memory_context,
+                      struct wsr_session_upgrade *upgrade);
+
+/* Give back all session memory, in any state. */
+void wsr_session_free(struct wsr_session *session);
+
+/*
+ * Take bytes until one event is complete or the bytes end. Returns the bytes taken, 1 to @len (0 only for len 0), with
+ * *event describing what they completed; the caller goes on with the rest. A message that lies whole inside @in is
+ * an event that points into it. From CLOSE_RECEIVED on all bytes are taken and ignored.
+ * The events are the same for every way of cutting the same stream, but for block.
+ */
+size_t wsr_session_feed(struct wsr_session *session, const uint8_t *in, size_t len, struct wsr_session_event *event);
+
+/*
+ * Our Close is being queued (or a failure's): OPEN -> CLOSE_SENT, CLOSE_RECEIVED -> CLOSED, FAILED -> CLOSED. Returns whether a
+ * Close frame is to be written: false when one was sent already, or before the upgrade, where nothing changes. A failure in
+ * CLOSE_SENT goes to CLOSED at once: our only Close frame has been sent.
+ */
+bool wsr_session_close(struct wsr_session *session);
+
+#endif

@@ -1,0 +1,33 @@
+/* The io_uring driver: operations, feature probe, ladder, diagnosis. Linux 6.1 and newer. */
+#ifndef WSR_URING_H
+#define WSR_URING_H
+
+#include "driver.h"
+
+enum wsr_uring_flags {
+    WSR_URING_DISABLED_START = 1u << 0   /* the thread that waits first becomes the owner (IORING_SETUP_R_DISABLED) */
+};
+
+struct wsr_uring_options {
+    uint32_t flags;               /* enum wsr_uring_flags */
+    uint32_t entries_count;       /* submission queue; 0 = 1,024 */
+    uint32_t completions_count;   /* completion queue; 0 = 16,384 */
+};
+
+/* Sentence on what is missing and what to do, and the steps of the ladder that run and that do not. */
+struct wsr_uring_report {
+    int error;                    /* 0 or -errno of the call that was refused */
+    char text[256];
+    char features[176];
+    char missing[176];
+};
+
+/* Make a driver. Returns 0 with *driver, or WSR_ERR_NOT_SUPPORTED, WSR_ERR_MEMORY, WSR_ERR_SYSTEM with @report filled (NULL
+ * is allowed). The environment variable WSRING_URING_OFF names steps of the ladder to do without, separated by commas. */
+WSR_MUST_USE int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options *options,
+                                  struct wsr_uring_report *report);
+
+/* The diagnosis alone: makes a ring, tries each step, closes it. */
+void wsr_uring_probe(struct wsr_uring_report *report);
+
+#endif

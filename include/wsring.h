@@ -1,0 +1,448 @@
+/* wsring: a WebSocket client engine for Linux.
+ * SPDX-License-Identifier: MIT
+ *
+ * One engine owns worker threads (or none: inline), each with one kernel ring and one message ring.
+ * A socket is the browser's WebSocket object. Its state changes only when the application takes an
+ * event (wsr_poll, wsr_dispatch) or makes a call, never behind its back.
+ *
+ * Terms used below.
+ *   ring            the message ring of one worker, numbered from 0; an inline engine has ring 0 alone.
+ *   consumer        the one thread that polls a ring. Another thread may take over when the first has
+ *                   stopped and the two are ordered by the caller; an inline engine stays with the thread
+ *                   that polled it first (kernel rings have a single issuer since Linux 6.0).
+ *   lent            memory inside an event: valid until the next wsr_poll or wsr_dispatch of that ring.
+ * Strings from the library are NUL-terminated, live as long as the object that they came from, and are
+ * never to be freed. All times are nanoseconds of CLOCK_MONOTONIC, all sizes are bytes.
+ */
+#ifndef WSRING_H
+#define WSRING_H
+
+#include <stddef.h>
+#include <stdint.h>
+#ifndef __cplusplus
+#include <stdbool.h>
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Value of an options structure with only its size set. */
+#ifdef __cplusplus
+#define WSR_SIZED(type) { sizeof(struct type) }
+#else
+#define WSR_SIZED(type) { .size = sizeof(struct type) }
+#endif
+
+#define WSR_API __attribute__((visibility("default")))
+#define WSR_MUST_USE __attribute__((warn_unused_result))
+
+#define WSR_VERSION "0.1.0"
+
+/** Length argument that means "NUL-terminated". */
+#define WSR_ZSTRING SIZE_MAX
+/** A time limit that never ends, a wait without end. */
+#define WSR_NEVER UINT64_MAX
+
+struct wsr_engine;
+struct wsr_socket;
+struct wsr_hold;
+struct iovec;
+
+/* ---- Errors ------------------------------------------------------------------------------------ */
+
+/** What a call returns when it refuses. A refused call has changed nothing. */
+enum wsr_error {
+    WSR_OK = 0,
+    WSR_ERR_SYNTAX = -1,          /* SyntaxError: URL, protocols, header, reason */
+    WSR_ERR_INVALID_STATE = -2,   /* InvalidStateError: send() while CONNECTING */
+    WSR_ERR_INVALID_ACCESS = -3,  /* InvalidAccessError: a close code that may not be sent */
+    WSR_ERR_INVALID_UTF8 = -4,    /* text that is not UTF-8 */
+    WSR_ERR_QUOTA = -5,           /* send queue or slab full; a writable event follows */
+    WSR_ERR_ARGUMENT = -6,        /* NULL, unknown flag, size out of range */
+    WSR_ERR_NOT_SUPPORTED = -7,   /* asked for what this build or this kernel does not have */
+    WSR_ERR_MEMORY = -8,          /* no memory, or every socket slot is taken */
+    WSR_ERR_SYSTEM = -9,          /* the kernel refused; the text names the call and errno */
+    WSR_ERR_BUSY = -10,           /* polled or destroyed inside one of its own handlers */
+    WSR_ERR_THREAD = -11          /* called from a thread that does not own the ring */
+};
+
+/** The name of an enum wsr_error value, as "WSR_ERR_SYNTAX"; "unknown" for any other number. Any thread. */
+WSR_API const char *wsr_error_name(int error);
+
+/**
+ * What the last refused call of this thread found: what, where, and what to do, in one sentence.
+ * Empty before the first. Valid until the next refused call of the same thread. Any thread.
+ */
+WSR_API const char *wsr_error_text(void);
+
+/* ---- Events ------------------------------------------------------------------------------------ */
+
+/** readyState. WHATWG WebSockets, interface WebSocket. */
+enum wsr_ready_state {
+    WSR_CONNECTING = 0,
+    WSR_OPEN = 1,
+    WSR_CLOSING = 2,
+    WSR_CLOSED = 3
+};
+
+/** Kind of a message: the opcode of its first frame (RFC 6455 5.6). */
+enum wsr_kind {
+    WSR_TEXT = 1,
+    WSR_BINARY = 2
+};
+
+/** binaryType. */
+enum wsr_binary_type {
+    WSR_BLOB = 0,        /* the default, as in the browser */
+    WSR_ARRAYBUFFER = 1
+};
+
+enum wsr_event_type {
+    WSR_EVENT_OPEN = 1,
+    WSR_EVENT_MESSAGE = 2,
+    WSR_EVENT_ERROR = 3,
+    WSR_EVENT_CLOSE = 4,
+    WSR_EVENT_WRITABLE = 5   /* after WSR_ERR_QUOTA: the send queue is below half of its cap again */
+};
+#define WSR_EVENT_TYPES_COUNT 6
+
+/** How far a connection had come when it failed; in error and close events. */
+enum wsr_stage {
+    WSR_STAGE_NONE = 0,
+    WSR_STAGE_LOOKUP = 1,    /* name look-up */
+    WSR_STAGE_CONNECT = 2,   /* TCP */
+    WSR_STAGE_TLS = 3,
+    WSR_STAGE_UPGRADE = 4,   /* HTTP request and answer */
+    WSR_STAGE_OPEN = 5,
+    WSR_STAGE_CLOSING = 6
+};
+
+enum wsr_event_flags {
+    WSR_EVENT_LAST = 1u << 0   /* nothing more was waiting in the ring when this event was taken */
+};
+
+/** One event. Taken by value; what it points to is lent. */
+struct wsr_event {
+    uint8_t type;               /* enum wsr_event_type */
+    uint8_t kind;               /* message: enum wsr_kind */
+    uint8_t flags;              /* enum wsr_event_flags */
+    uint8_t was_clean;          /* close: wasClean */
+    uint16_t code;              /* close: code; 1006 when no Close frame came (RFC 6455 7.1.5) */
+    uint16_t http_status;       /* error, close: status of the answer, 0 when none was read */
+    struct wsr_socket *socket;  /* target */
+    const void *data;           /* message: payload; close: reason. Not NUL-terminated, NULL when len is 0 */
+    uint64_t len;
+    uint64_t received_ns;       /* when the engine took the last byte of it from the kernel */
+    const char *text;           /* error, close: what failed, one static sentence; "" when nothing did */
+    int32_t system_errno;       /* error, close: errno, or 0 */
+    uint8_t stage;              /* error, close: enum wsr_stage */
+    uint8_t reserved[3];
+    void *loan;                 /* the engine's own: names the memory for wsr_event_hold */
+};
+
+/**
+ * Keep the memory of message @event beyond the next poll. Every hold is released once.
+ *
+ * Returns the hold, or NULL when the event carries no memory (an empty message, another event type).
+ * Held receive buffers do not return to the kernel; while more than half of a ring's buffers are out, the
+ * engine copies new messages instead of lending, so holding never costs a byte.
+ *
+ * Threads: the ring's consumer, while the event is lent.
+ */
+WSR_API WSR_MUST_USE struct wsr_hold *wsr_event_hold(const struct wsr_event *event);
+
+/** Give back a hold; NULL is allowed. Threads: any. To be called before wsr_engine_destroy(). */
+WSR_API void wsr_hold_release(struct wsr_hold *hold);
+
+/* ---- Engine ------------------------------------------------------------------------------------ */
+
+enum wsr_wait {
+    WSR_WAIT_DEFAULT = 0,    /* WSR_WAIT_BLOCK */
+    WSR_WAIT_BLOCK = 1,      /* sleep in the kernel */
+    WSR_WAIT_SPIN = 2,       /* never sleep: watch the completion queue in user space */
+    WSR_WAIT_ADAPTIVE = 3    /* spin for spin_ns, then sleep */
+};
+
+enum wsr_engine_flags {
+    WSR_ENGINE_PIN = 1u << 0   /* pin worker i to the i-th CPU of the process's affinity mask */
+};
+
+/**
+ * Zero means default, fields are only appended, unknown flags are refused. The library copies the smaller of
+ * the two sizes and requires any bytes that it does not know to be zero.
+ */
+struct wsr_engine_options {
+    uint32_t size;                   /* set by WSR_ENGINE_OPTIONS_INIT */
+    uint32_t flags;                  /* enum wsr_engine_flags */
+    uint32_t workers_count;          /* 0 = inline: wsr_poll() runs the loop on the caller's thread; at most 256 */
+    uint32_t sockets_max;            /* per worker; 0 = 65,536 */
+    uint32_t events_count;           /* slots of each message ring, power of two from 8; 0 = 65,536 */
+    uint32_t buffers_count;          /* receive buffers per worker, power of two from 2 to 32,768; 0 = 512 */
+    uint32_t buffer_bytes;           /* of each, 256 to 1 MiB; 0 = 16 KiB */
+    uint32_t wait;                   /* enum wsr_wait */
+    uint64_t spin_ns;                /* WSR_WAIT_ADAPTIVE; 0 = 50 us */
+    uint64_t message_max_bytes;      /* 0 = 128 MiB; a larger message fails the socket, 1009 */
+    uint64_t send_queue_max_bytes;   /* per socket, payload; 0 = 64 MiB; over it wsr_send returns WSR_ERR_QUOTA */
+    uint64_t send_pool_bytes;        /* per worker, address space of the send slabs; 0 = 1 GiB */
+    uint64_t loan_max_bytes;         /* per worker, messages copied for a slow consumer; 0 = 256 MiB; over it
+                                        receiving rests until the consumer has caught up */
+    uint32_t fragments_max;          /* frames per message; 0 = 131,072; over it the socket fails, 1008 */
+    uint32_t head_max_bytes;         /* HTTP answer; 0 = 64 KiB */
+    uint64_t open_timeout_ns;        /* 0 = 30 s for look-up, TCP, TLS and upgrade together; or WSR_NEVER */
+    uint64_t close_timeout_ns;       /* 0 = 30 s from wsr_close() to the server's Close; or WSR_NEVER */
+    uint64_t fin_timeout_ns;         /* 0 = 2 s from both Close frames to the server's FIN; or WSR_NEVER */
+};
+#define WSR_ENGINE_OPTIONS_INIT WSR_SIZED(wsr_engine_options)
+
+/**
+ * Make an engine and start its workers. @options may be NULL: an inline engine with the defaults.
+ *
+ * Returns 0 with *@engine set. WSR_ERR_ARGUMENT: an option is out of range. WSR_ERR_NOT_SUPPORTED: io_uring is
+ * missing, forbidden or older than Linux 6.1; the text says which and what to do. WSR_ERR_MEMORY,
+ * WSR_ERR_SYSTEM: the text names the call.
+ *
+ * Threads: any. The caller owns the engine and gives it to wsr_engine_destroy().
+ */
+WSR_API WSR_MUST_USE int wsr_engine_create(struct wsr_engine **engine, const struct wsr_engine_options *options);
+
+/**
+ * Stop every worker and free everything, sockets included; their pointers are void afterwards. Open connections
+ * get a Close 1001 as far as the kernel takes it at once; nothing waits for a peer.
+ *
+ * Returns 0; WSR_ERR_BUSY inside a handler of this engine. NULL is allowed. Threads: one, with no other call on
+ * this engine or its sockets in progress; for an inline engine the thread that polls it.
+ */
+WSR_API int wsr_engine_destroy(struct wsr_engine *engine);
+
+/** Number of message rings: workers_count, or 1 when inline. Threads: any. */
+WSR_API uint32_t wsr_engine_rings(const struct wsr_engine *engine);
+
+/**
+ * Take up to @events_max events of ring @ring, waiting up to @timeout_ns for the first (0 = do not wait,
+ * WSR_NEVER = without end). Everything lent by the poll before goes back. An inline engine does its I/O here.
+ *
+ * One call never hands out two events of a socket between which its readyState changes; what you read from the
+ * socket while working through the array is what each event saw. A wsr_close() made then does not take back
+ * messages already in the array: use @events_max 1 or wsr_dispatch() where that matters.
+ *
+ * Returns the number of events, 0 when the time was over. WSR_ERR_ARGUMENT: no such ring, events_max 0.
+ * WSR_ERR_BUSY: called inside a handler of the same ring. WSR_ERR_THREAD: an inline engine that another
+ * thread has polled. WSR_ERR_SYSTEM: the kernel ring failed; the engine is to be destroyed.
+ *
+ * Threads: the ring's consumer. WHATWG HTML, event loops: taking an event is the task.
+ */
+WSR_API WSR_MUST_USE int wsr_poll(struct wsr_engine *engine, uint32_t ring, struct wsr_event *events,
+                                  uint32_t events_max, uint64_t timeout_ns);
+
+/**
+ * Like wsr_poll, but each event is given to the handlers and listeners of its socket, one task each, in the same
+ * order. Events that nobody listens to are dropped. A handler may send, close and destroy any socket.
+ *
+ * Returns the number of events dispatched, or the errors of wsr_poll. Threads: the ring's consumer.
+ */
+WSR_API int wsr_dispatch(struct wsr_engine *engine, uint32_t ring, uint32_t events_max, uint64_t timeout_ns);
+
+/**
+ * A descriptor that is readable when ring @ring may have events, for the application's own epoll loop: poll for
+ * input, then call wsr_poll with timeout 0 until it returns 0. An inline engine needs wsr_poll also when
+ * wsr_engine_timeout() is over, as its timers run there. The engine keeps the descriptor; do not read or close it.
+ *
+ * Returns the descriptor, or WSR_ERR_ARGUMENT. Threads: the ring's consumer.
+ */
+WSR_API int wsr_engine_fd(struct wsr_engine *engine, uint32_t ring);
+
+/** Nanoseconds until an inline engine wants to be polled, WSR_NEVER for none or when there are workers. Threads:
+ * the consumer. */
+WSR_API uint64_t wsr_engine_timeout(const struct wsr_engine *engine);
+
+/** Counted since wsr_engine_create(), over all workers. Each number is exact, all together are not one moment. */
+struct wsr_engine_statistics {
+    uint32_t size;                     /* set by WSR_ENGINE_STATISTICS_INIT */
+    uint32_t workers_count;            /* 0 = inline */
+    char driver[16];                   /* "io_uring" */
+    char features[176];                /* what of the ladder runs, words separated by one space */
+    char simd[16];                     /* "portable", "sse4.1", "avx2", ... */
+    uint64_t sockets_opened;           /* reached OPEN */
+    uint64_t sockets_failed;           /* ended without it */
+    uint64_t sockets_live;             /* connections that exist now */
+    uint64_t messages_received;
+    uint64_t messages_received_bytes;  /* payload */
+    uint64_t messages_sent;            /* accepted by wsr_send */
+    uint64_t messages_sent_bytes;      /* payload */
+    uint64_t wire_received_bytes;
+    uint64_t wire_sent_bytes;
+    uint64_t messages_lent;            /* delivered without a copy */
+    uint64_t messages_copied;          /* straddled buffers or fragments, or copied for a slow consumer */
+    uint64_t buffers_count;            /* receive buffers of all workers */
+    uint64_t buffers_lent;             /* out of the kernel's hands now */
+    uint64_t loan_bytes;               /* memory of copied messages now */
+    uint64_t buffers_exhausted;        /* times that a receive ended for want of a buffer (ENOBUFS) */
+    uint64_t rests;                    /* times that receiving rested for the consumer */
+    uint64_t sends;                    /* send operations */
+    uint64_t short_sends;              /* of those, ended short */
+    uint64_t turns;                    /* times that a worker took completions */
+    uint64_t completions;
+    uint64_t pings_answered;
+    uint64_t pings_dropped;            /* more than 64 unanswered: only the newest is answered (RFC 6455 5.5.3) */
+};
+#define WSR_ENGINE_STATISTICS_INIT WSR_SIZED(wsr_engine_statistics)
+
+/** Fill @out, as much of it as @out->size says. Returns 0 or WSR_ERR_ARGUMENT. Threads: any. */
+WSR_API int wsr_engine_statistics(struct wsr_engine *engine, struct wsr_engine_statistics *out);
+
+/* ---- Socket: MDN's WebSocket ------------------------------------------------------------------- */
+
+/** One request header; the strings are copied. */
+struct wsr_header {
+    const char *name;
+    const char *value;
+};
+
+#define WSR_ANY_WORKER 0u
+
+struct wsr_socket_options {
+    uint32_t size;                      /* set by WSR_SOCKET_OPTIONS_INIT */
+    uint32_t flags;                     /* none yet: 0 */
+    uint32_t worker;                    /* 1-based worker that shall own the socket; WSR_ANY_WORKER = the least loaded */
+    uint32_t headers_count;
+    const struct wsr_header *headers;   /* after the engine's own; Host, Upgrade, Connection, Content-Length,
+                                           Transfer-Encoding and Sec-WebSocket-* are refused (WSR_ERR_SYNTAX) */
+    const char *base_url;               /* for relative URLs; NULL = none, relative is WSR_ERR_SYNTAX */
+    const char *connect_to;             /* "ADDRESS:PORT" or "[ADDRESS]:PORT" instead of looking up the URL's host;
+                                           the request still names the URL's */
+    const char *source_address;         /* numeric address to connect from; NULL = the kernel's choice */
+    void *user;                         /* for wsr_socket_user() */
+};
+#define WSR_SOCKET_OPTIONS_INIT WSR_SIZED(wsr_socket_options)
+
+/**
+ * new WebSocket(url, protocols): make a socket and start to connect. @url is UTF-8 of @url_len bytes (or
+ * WSR_ZSTRING), ws: or http:. @protocols may be NULL when @protocols_count is 0. @options may be NULL.
+ * Everything is copied.
+ *
+ * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base;
+ * WSR_ERR_ARGUMENT: no such worker, bad connect_to or source_address; WSR_ERR_NOT_SUPPORTED: wss: and https: in
+ * a build without TLS (never clear text instead); WSR_ERR_MEMORY: sockets_max reached. After any of these there is
+ * no socket, no connection and no event.
+ *
+ * Threads: any. The caller owns the socket and gives it to wsr_socket_destroy(). WHATWG WebSockets, constructor.
+ */
+WSR_API WSR_MUST_USE int wsr_socket_open(struct wsr_engine *engine, const char *url, size_t url_len,
+                                         const char *const *protocols, size_t protocols_count,
+                                         const struct wsr_socket_options *options, struct wsr_socket **socket);
+
+/**
+ * Free the socket: no more events of it. CONNECTING is aborted; OPEN sends Close 1001 and finishes in the
+ * background; a closing handshake under way finishes. NULL is allowed. Legal inside handlers, its own too.
+ *
+ * Threads: the consumer of the socket's ring, with no other call on this socket in progress or to come.
+ */
+WSR_API void wsr_socket_destroy(struct wsr_socket *socket);
+
+/** readyState. Threads: any; changes only on the consumer's thread or by wsr_close(). */
+WSR_API enum wsr_ready_state wsr_socket_ready_state(const struct wsr_socket *socket);
+/** url: the serialised URL record, constant for the socket's life. Threads: any. */
+WSR_API const char *wsr_socket_url(const struct wsr_socket *socket);
+/** protocol: "" until the open event was taken, then the agreed subprotocol. Threads: the consumer. */
+WSR_API const char *wsr_socket_protocol(const struct wsr_socket *socket);
+/** extensions: "" until the open event was taken, then the header's value. Threads: the consumer. */
+WSR_API const char *wsr_socket_extensions(const struct wsr_socket *socket);
+/**
+ * bufferedAmount: payload bytes accepted by wsr_send() and not yet by the kernel. It grows inside wsr_send() and
+ * shrinks only between polls of the socket's ring (WHATWG WebSockets, bufferedAmount). Threads: any.
+ */
+WSR_API uint64_t wsr_socket_buffered_amount(const struct wsr_socket *socket);
+/** The same number at this moment. Threads: any. */
+WSR_API uint64_t wsr_socket_buffered_now(const struct wsr_socket *socket);
+/** binaryType. Threads: the consumer. */
+WSR_API enum wsr_binary_type wsr_socket_binary_type(const struct wsr_socket *socket);
+/** Set binaryType; a value that is none is ignored, as by the browser. Threads: the consumer. */
+WSR_API void wsr_socket_set_binary_type(struct wsr_socket *socket, enum wsr_binary_type type);
+/** MessageEvent.origin: the URL's origin, as "ws://host:port". Threads: any. */
+WSR_API const char *wsr_socket_origin(const struct wsr_socket *socket);
+/** The pointer of the options, or of wsr_socket_set_user(). Threads: the consumer. */
+WSR_API void *wsr_socket_user(const struct wsr_socket *socket);
+WSR_API void wsr_socket_set_user(struct wsr_socket *socket, void *user);
+/** The ring whose consumer gets this socket's events. Threads: any. */
+WSR_API uint32_t wsr_socket_ring(const struct wsr_socket *socket);
+
+/**
+ * Queue one message. @data is copied before the call returns; @len is in bytes, 0 is allowed.
+ *
+ * Returns 0 when queued, and when the socket is closing or closed (nothing is sent, bufferedAmount grows).
+ * WSR_ERR_INVALID_STATE: still connecting. WSR_ERR_QUOTA: over the queue's cap, or no slab is free; nothing was
+ * queued and a writable event follows. WSR_ERR_INVALID_UTF8: text that is not UTF-8. WSR_ERR_ARGUMENT: unknown
+ * kind, NULL with a length, a message that could never fit the cap.
+ *
+ * Threads: any; messages of one thread keep their order. Never blocks or allocates.
+ * WHATWG WebSockets, send(); RFC 6455 5.6 (data frames), 8.1 (text is UTF-8).
+ */
+WSR_API WSR_MUST_USE int wsr_send(struct wsr_socket *socket, enum wsr_kind kind, const void *data, size_t len);
+
+/** wsr_send of one message that lies in @parts_count pieces; the same returns and threads. */
+WSR_API WSR_MUST_USE int wsr_send_gather(struct wsr_socket *socket, enum wsr_kind kind, const struct iovec *parts,
+                                         size_t parts_count);
+
+/**
+ * close(code, reason): start the closing handshake; the Close frame follows everything sent before. @code 0 means
+ * none. @reason is UTF-8 of @reason_len bytes (or WSR_ZSTRING), NULL for none; with a reason and no code, 1000 is sent.
+ *
+ * Returns 0, also when already closing or closed. WSR_ERR_INVALID_ACCESS: a code that is neither 1000 nor 3000 to
+ * 4999. WSR_ERR_SYNTAX: a reason of more than 123 bytes, or not UTF-8. A refused call changed nothing.
+ *
+ * Threads: any. WHATWG WebSockets, close().
+ */
+WSR_API int wsr_close(struct wsr_socket *socket, int code, const char *reason, size_t reason_len);
+
+/** Called for one event; @event and what it points to are valid during the call. */
+typedef void (*wsr_handler)(const struct wsr_event *event, void *context);
+
+/**
+ * The on* slot of an event type: onopen, onmessage, onerror, onclose (and writable). NULL empties it. The slot
+ * keeps the place in the order of listeners where it was first filled (WHATWG HTML, event handlers).
+ *
+ * Returns 0, WSR_ERR_ARGUMENT for an unknown type, WSR_ERR_MEMORY. Threads: the consumer.
+ */
+WSR_API int wsr_set_on(struct wsr_socket *socket, enum wsr_event_type type, wsr_handler handler, void *context);
+/** The handler in the slot, NULL when empty. Threads: the consumer. */
+WSR_API wsr_handler wsr_get_on(const struct wsr_socket *socket, enum wsr_event_type type);
+
+enum wsr_listener_flags {
+    WSR_LISTENER_ONCE = 1u << 0   /* removed before its first call */
+};
+
+/**
+ * addEventListener: call @handler after those added before. The same type, handler and context twice is once. One
+ * that is added inside a handler of an event does not see that event (DOM, inner invoke).
+ *
+ * Returns 0, WSR_ERR_ARGUMENT, WSR_ERR_MEMORY. Threads: the consumer.
+ */
+WSR_API int wsr_add_event_listener(struct wsr_socket *socket, enum wsr_event_type type, wsr_handler handler,
+                                   void *context, uint32_t flags);
+/** removeEventListener: one that is not there is ignored. Returns 0 or WSR_ERR_ARGUMENT. Threads: the consumer. */
+WSR_API int wsr_remove_event_listener(struct wsr_socket *socket, enum wsr_event_type type, wsr_handler handler,
+                                      void *context);
+
+/* ---- Diagnosis --------------------------------------------------------------------------------- */
+
+/** What this machine offers, for `wsring doctor` and for bug reports. */
+struct wsr_diagnosis {
+    uint32_t size;               /* set by WSR_DIAGNOSIS_INIT */
+    int32_t io_uring;            /* 1 usable, 0 not */
+    char kernel[65];             /* uname release */
+    char io_uring_text[256];     /* why not and what to do; "" when usable */
+    char features[176];          /* the ladder, as in the statistics */
+    char missing[176];           /* steps of the ladder that this kernel lacks */
+    char simd[16];
+};
+#define WSR_DIAGNOSIS_INIT WSR_SIZED(wsr_diagnosis)
+
+/** Probe the kernel and the CPU. Returns 0 or WSR_ERR_ARGUMENT. Threads: any; makes and closes kernel rings. */
+WSR_API int wsr_diagnose(struct wsr_diagnosis *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
