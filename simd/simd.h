@@ -25,7 +25,8 @@ struct wsr_simd {
 };
 
 /* The level in use. Chosen on the first call: the best that the CPU has, or the one that the environment variable
- * WSRING_SIMD names. A name that is unknown or not supported by this CPU is not obeyed: see wsr_simd_choice_text(). Any thread. */
+ * WSRING_SIMD names. A name that is unknown or not supported by this CPU is not obeyed: see wsr_simd_choice_text().
+ * Any thread. */
 const struct wsr_simd *wsr_simd(void);
 
 /* Levels that this CPU can run, portable first; ends with NULL. For tests. */

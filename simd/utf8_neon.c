@@ -1,0 +1,133 @@
+/* UTF-8 validation with 16-byte NEON vectors. */
+#include "simd/kernels.h"
+
+#if WSR_SIMD_NEON
+#include <stdbool.h>
+#include <simde/arm/neon.h>
+
+#include "simd/utf8.h"
+#include "simd/utf8_tables.h"
+
+typedef simde_uint8x16_t vec;
+#define VEC sizeof(vec)
+#define BLOCK (4 * VEC)
+
+static const uint8_t first_high[16] = {UTF8_FIRST_HIGH};
+static const uint8_t first_low[16] = {UTF8_FIRST_LOW};
+static const uint8_t second_high[16] = {UTF8_SECOND_HIGH};
+
+static inline vec load(const uint8_t *in)
+{
+    return simde_vld1q_u8(in);
+}
+
+static inline vec either(vec a, vec b)
+{
+    return simde_vorrq_u8(a, b);
+}
+
+static inline bool is_ascii(vec v)
+{
+    return simde_vmaxvq_u8(v) < 0x80;
+}
+
+static inline bool is_zero(vec v)
+{
+    return simde_vmaxvq_u8(v) == 0;
+}
+
+static inline vec high_halves(vec v)
+{
+    return simde_vshrq_n_u8(v, 4);
+}
+
+/* Not zero where @now, with the bytes one, two and three places before it, breaks a rule. */
+static inline vec errors(vec now, vec back1, vec back2, vec back3)
+{
+    vec low = simde_vandq_u8(back1, simde_vdupq_n_u8(0x0f));
+    vec pair = simde_vandq_u8(simde_vqtbl1q_u8(load(first_high), high_halves(back1)),
+                             simde_vqtbl1q_u8(load(first_low), low));
+    pair = simde_vandq_u8(pair, simde_vqtbl1q_u8(load(second_high), high_halves(now)));
+    /* The top bit is left exactly where a third or fourth byte is due, that is where UTF8_LONE is no error. */
+    vec third = simde_vqsubq_u8(back2, simde_vdupq_n_u8(0xe0 - 0x80));
+    vec fourth = simde_vqsubq_u8(back3, simde_vdupq_n_u8(0xf0 - 0x80));
+    vec due = simde_vandq_u8(either(third, fourth), simde_vdupq_n_u8(0x80));
+    return simde_veorq_u8(pair, due);
+}
+
+/* The vector at @in, which has at least three bytes before it that belong to the same input. */
+static inline vec errors_at(const uint8_t *in)
+{
+    return errors(load(in), load(in - 1), load(in - 2), load(in - 3));
+}
+
+/* The first vector: nothing comes before it. */
+static inline vec errors_first(const uint8_t *in)
+{
+    vec now = load(in);
+    vec none = simde_vdupq_n_u8(0);
+
+    return errors(now, simde_vextq_u8(none, now, 15), simde_vextq_u8(none, now, 14), simde_vextq_u8(none, now, 13));
+}
+
+static inline vec block_or(const uint8_t *in)
+{
+    return either(either(load(in), load(in + VEC)), either(load(in + 2 * VEC), load(in + 3 * VEC)));
+}
+
+/* @at is a boundary; whole blocks of ASCII are left behind, two per branch while that goes. */
+static inline size_t skip_ascii(const uint8_t *in, size_t at, size_t len)
+{
+    while (len - at >= 2 * BLOCK && is_ascii(either(block_or(in + at), block_or(in + at + BLOCK))))
+        at += 2 * BLOCK;
+    while (len - at >= BLOCK && is_ascii(block_or(in + at)))
+        at += BLOCK;
+    return at;
+}
+
+static inline vec block_errors(const uint8_t *in)
+{
+    return either(either(errors_at(in), errors_at(in + VEC)), either(errors_at(in + 2 * VEC), errors_at(in + 3 * VEC)));
+}
+
+/* Less than a block is left from @at on. The last vector overlaps what is checked already. */
+static inline size_t search_rest(const uint8_t *in, size_t at, size_t len)
+{
+    for (; len - at >= VEC; at += VEC) {
+        if (!is_zero(errors_at(in + at)))
+            return at;
+    }
+    if (at == len || len < VEC + 3 || !is_zero(errors_at(in + len - VEC)))
+        return at;
+    return len;
+}
+
+static inline size_t search(const uint8_t *in, size_t len)
+{
+    if (len < VEC)
+        return 0;
+    bool open = !is_ascii(load(in));    /* a code point may be open at the end of what is checked */
+    if (open && !is_zero(errors_first(in)))
+        return 0;
+
+    size_t at = VEC;
+    for (;;) {
+        if (!open)
+            at = skip_ascii(in, at, len);
+        if (len - at < BLOCK)
+            break;
+        if (!is_zero(block_errors(in + at)))
+            return at;
+        at += BLOCK;
+        open = !is_ascii(load(in + at - VEC));
+    }
+    if (!open && len >= BLOCK && is_ascii(block_or(in + len - BLOCK)))
+        return len;
+    return search_rest(in, at, len);
+}
+
+size_t wsr_utf8_neon_check(uint32_t *state, const uint8_t *in, size_t len)
+{
+    return wsr_utf8_run(state, in, len, search);
+}
+#endif
