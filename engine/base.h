@@ -14,7 +14,7 @@
 #define WSR_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define WSR_CACHE_LINE 64
 #define WSR_ALIGNED(n) __attribute__((aligned(n)))
-#define WSR_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define WSR_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define wsr_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 #define WSR_NS_PER_MS 1000000ull
@@ -69,6 +69,16 @@ static inline void wsr_store_be64(uint8_t *to, uint64_t value)
 {
     value = __builtin_bswap64(value);
     memcpy(to, &value, sizeof value);
+}
+
+/* Tell the CPU that this is a loop that waits. */
+static inline void wsr_cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
 }
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

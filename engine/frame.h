@@ -13,6 +13,21 @@ enum wsr_opcode {
     WSR_OPCODE_PONG = 0xA
 };
 
+/* Close codes that the engine itself gives (RFC 6455 7.4.1). */
+enum wsr_close_code {
+    WSR_CLOSE_PROTOCOL = 1002,
+    WSR_CLOSE_NO_STATUS = 1005,      /* never on the wire: the Close frame was empty */
+    WSR_CLOSE_NOT_UTF8 = 1007,
+    WSR_CLOSE_POLICY = 1008,
+    WSR_CLOSE_TOO_BIG = 1009,
+    WSR_CLOSE_INTERNAL = 1011
+};
+
+#define WSR_FRAME_FIN 0x80           /* of the first byte */
+#define WSR_FRAME_MASKED 0x80        /* of the second byte, whose other bits are a length or one of the next two */
+#define WSR_FRAME_LENGTH_16 126      /* the length follows in 16 bits */
+#define WSR_FRAME_LENGTH_64 127      /* the length follows in 64 bits */
+#define WSR_FRAME_RSV1 4             /* of wsr_frame.rsv */
 #define WSR_FRAME_HEAD_MAX 14        /* 2 + 8 of length + 4 of mask */
 #define WSR_FRAME_CONTROL_MAX 125    /* payload of a control frame (RFC 6455 5.5) */
 
@@ -26,6 +41,12 @@ struct wsr_frame {
     uint8_t mask[4];                 /* set when masked */
 };
 
+/* RFC 6455 5.5: opcodes with the highest bit set are control frames. */
+static inline bool wsr_frame_is_control(uint8_t opcode)
+{
+    return (opcode & 0x8) != 0;
+}
+
 /* Why a header is refused; each is one rule. */
 enum wsr_frame_error {
     WSR_FRAME_RSV = -1,              /* RSV2 or RSV3 set (RSV1 is the session's to judge): RECV-01 */
@@ -38,10 +59,26 @@ enum wsr_frame_error {
 
 /*
  * Parse one header from @len bytes at @in. Returns its bytes, 0 for "need more", or enum wsr_frame_error as soon as
- * the bytes at hand decide it (opcode and RSV by the first byte, control length by the second). *out is written on
+ * the field that breaks the rule is whole (RSV, opcode and FIN by the first byte, control length by the second, the
+ * long lengths before the mask), so that the same bytes give the same error for every cut. *out is written on
  * success only. A masked frame is parsed, not judged: which side may mask is the caller's rule.
  */
 WSR_MUST_USE int wsr_frame_parse(struct wsr_frame *out, const uint8_t *in, size_t len);
+
+/*
+ * The shortcut for nearly all that servers send: the header of an unmasked, unfragmented text or binary message with
+ * a 7- or 16-bit length. Returns its bytes with *payload_bytes set; 0 only says that wsr_frame_parse() is to decide.
+ */
+WSR_MUST_USE static inline size_t wsr_frame_parse_plain(const uint8_t *in, size_t len, size_t *payload_bytes)
+{
+    if (len < 4 || (in[0] != (WSR_FRAME_FIN | WSR_OPCODE_TEXT) && in[0] != (WSR_FRAME_FIN | WSR_OPCODE_BINARY)))
+        return 0;
+    *payload_bytes = in[1];
+    if (in[1] < WSR_FRAME_LENGTH_16)
+        return 2;
+    *payload_bytes = wsr_load_be16(in + 2);
+    return in[1] == WSR_FRAME_LENGTH_16 && *payload_bytes >= WSR_FRAME_LENGTH_16 ? 4 : 0;
+}
 
 /* Static sentence for an enum wsr_frame_error. */
 const char *wsr_frame_error_text(int error);

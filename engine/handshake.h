@@ -25,7 +25,8 @@ void wsr_handshake_key(char key[WSR_HANDSHAKE_KEY_CHARS + 1], const uint8_t nonc
 /* The Sec-WebSocket-Accept that answers @key, NUL-terminated (RESP-07). Returns 0 or WSR_ERR_MEMORY. */
 WSR_MUST_USE int wsr_handshake_accept(char accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1], const char *key);
 
-/* Are these subprotocols legal and unique? Returns 0, or WSR_ERR_SYNTAX with *why; why->at is the element. PROTO-02..05. */
+/* Are these subprotocols legal and unique? Returns 0, or WSR_ERR_SYNTAX with *why; why->at is the element.
+ * PROTO-02..05. */
 WSR_MUST_USE int wsr_handshake_check_protocols(const char *const *protocols, size_t count, struct wsr_fault *why);
 
 /* May the caller send this header? Returns 0, or WSR_ERR_SYNTAX with *why. HS-08. */

@@ -28,7 +28,7 @@ enum wsr_session_state {
     WSR_SESSION_OPEN,
     WSR_SESSION_CLOSE_SENT,       /* our Close is queued; the peer's frames are still read */
     WSR_SESSION_CLOSE_RECEIVED,   /* the peer's Close came; ours is owed. Nothing more is read (CLOSE-24) */
-    WSR_SESSION_FAILED,           /* a rule was broken or memory ran out; a Close is owed, nothing more is read (RECV-13) */
+    WSR_SESSION_FAILED,           /* a rule was broken or memory ran out: a Close is owed, nothing more is read */
     WSR_SESSION_REFUSED,          /* failed before the upgrade: no Close frame may be sent */
     WSR_SESSION_CLOSED            /* no Close is owed either way; nothing more is read */
 };
@@ -48,11 +48,11 @@ struct wsr_session_event {
     uint8_t kind;                 /* enum wsr_kind */
     uint16_t code;
     uint16_t http_status;
-    struct wsr_bytes data;        /* inside the fed bytes, or inside block; a control payload: valid until the next call */
-    uint8_t *block;               /* MESSAGE: when not NULL, data lies in this block of session memory, which passes to the
-                                     receiver of the event */
+    struct wsr_bytes data;        /* in the fed bytes, or in block; a control payload: valid until the next call */
+    uint8_t *block;               /* MESSAGE: when not NULL, data lies in this block of session memory, which passes
+                                     to the receiver of the event */
     struct wsr_handshake_agreement agreement;   /* views into the head; valid until the next call */
-    struct wsr_bytes head;        /* UPGRADED, and FAILURE when http_status is set: the whole response head, same life */
+    struct wsr_bytes head;        /* UPGRADED, and FAILURE with an http_status: the whole response head; same life */
     const char *text;             /* FAILURE: static sentence */
 };
 
@@ -66,16 +66,20 @@ struct wsr_session_upgrade {
     uint32_t interim_count;
 };
 
+struct wsr_simd;
+
 struct wsr_session {
     const struct wsr_session_limits *limits;
     const struct wsr_session_memory *memory;
     void *memory_context;
+    const struct wsr_simd *simd;           /* here because asking wsr_simd() costs as much as parsing a frame */
     struct wsr_session_upgrade *upgrade;   /* NULL after the upgrade */
     uint8_t *assembly;                     /* message that is gathered, NULL when none */
     size_t assembly_used;
     size_t assembly_capacity;
     uint64_t frame_left;                   /* payload bytes of the current frame still to come */
     uint8_t *control;                      /* payload of a control frame that came in pieces, NULL when none */
+    uint8_t *lent;                         /* what the last event points into; the next call gives it back */
     uint32_t fragments_count;              /* frames of the current message so far */
     uint32_t utf8_state;                   /* of the text so far, for wsr_simd_utf8() */
     uint8_t state;                         /* enum wsr_session_state, changed by one function only */
@@ -88,7 +92,8 @@ struct wsr_session {
     bool fin;                              /* of the current frame */
 };
 
-/* Start in UPGRADING. @upgrade is filled by the caller (offer set, rest zero) and outlives that state. */
+/* Start in UPGRADING. Every limit but interim_max is at least 1. @upgrade is filled by the caller (offer set, rest
+ * zero) and outlives that state. */
 void wsr_session_init(struct wsr_session *session, const struct wsr_session_limits *limits,
                       const struct wsr_session_memory *memory, void *memory_context,
                       struct wsr_session_upgrade *upgrade);
@@ -99,15 +104,16 @@ void wsr_session_free(struct wsr_session *session);
 /*
  * Take bytes until one event is complete or the bytes end. Returns the bytes taken, 1 to @len (0 only for len 0), with
  * *event describing what they completed; the caller goes on with the rest. A message that lies whole inside @in is
- * an event that points into it. From CLOSE_RECEIVED on all bytes are taken and ignored.
- * The events are the same for every way of cutting the same stream, but for block.
+ * an event that points into it. From CLOSE_RECEIVED on, and with a FAILURE, all bytes are taken and ignored.
+ * The events are the same for every way of cutting the same stream, but for block. Of *event only type and what its
+ * comment names for that type is set.
  */
 size_t wsr_session_feed(struct wsr_session *session, const uint8_t *in, size_t len, struct wsr_session_event *event);
 
 /*
- * Our Close is being queued (or a failure's): OPEN -> CLOSE_SENT, CLOSE_RECEIVED -> CLOSED, FAILED -> CLOSED. Returns whether a
- * Close frame is to be written: false when one was sent already, or before the upgrade, where nothing changes. A failure in
- * CLOSE_SENT goes to CLOSED at once: our only Close frame has been sent.
+ * Our Close is being queued (or a failure's): OPEN -> CLOSE_SENT, CLOSE_RECEIVED -> CLOSED, FAILED -> CLOSED. Returns
+ * whether a Close frame is to be written: false when one was sent already, or before the upgrade, where nothing
+ * changes. A failure in CLOSE_SENT goes to CLOSED at once: our only Close frame has been sent.
  */
 bool wsr_session_close(struct wsr_session *session);
 

@@ -4,7 +4,8 @@
 
 #include "base.h"
 
-/* Views into the caller's text buffer, which holds href followed by what is derived from it. */
+/* Views into the caller's text buffer, which holds href followed by what is derived from it. The NUL
+ * behind origin is the last byte in use; what lies behind it may be given back. */
 struct wsr_url {
     struct wsr_bytes href;       /* serialised record, userinfo kept, NUL behind it (URL-30) */
     struct wsr_bytes origin;     /* scheme://host[:port], NUL behind it (URL-35) */
@@ -15,10 +16,12 @@ struct wsr_url {
     struct wsr_bytes password;
     uint16_t port;               /* effective port: 80 or 443 when elided */
     bool secure;                 /* wss */
+    bool was_http;               /* written as http or https; as a base it is of the same scheme as those (URL-07) */
     bool host_is_ip;
 };
 
-/* Bytes of text that wsr_url_parse() may need for an input of @len bytes and a base whose href has @base_len (0 = none). */
+/* Bytes of text that wsr_url_parse() may need for an input of @len bytes and a base whose href has @base_len (0 =
+ * none). */
 size_t wsr_url_text_bytes(size_t len, size_t base_len);
 
 /*
