@@ -1,4 +1,5 @@
-/* A stream of mask keys and nonces from the kernel's generator, taken in batches (RFC 6455 5.3, 10.3). One thread each. */
+/* A stream of mask keys and nonces from the kernel's generator, taken in batches (RFC 6455 5.3, 10.3). One thread
+ * each. */
 #ifndef WSR_ENTROPY_H
 #define WSR_ENTROPY_H
 

@@ -1,4 +1,5 @@
-/* Name look-up off the worker threads. One per engine; getaddrinfo(3) on threads of its own, started when first needed. */
+/* Name look-up off the worker threads. One per engine; getaddrinfo(3) on up to four threads of its own, detached,
+ * started when first needed. */
 #ifndef WSR_RESOLVE_H
 #define WSR_RESOLVE_H
 
@@ -35,14 +36,14 @@ struct wsr_resolve_request {
 struct wsr_resolver;
 
 struct wsr_resolver *wsr_resolver_create(void);   /* NULL without memory */
-/* Requests not begun are forgotten; a look-up that hangs in the C library goes on with a copy of its own and ends alone. No
- * done() is called after this returns. */
+/* Requests not begun are forgotten; a look-up that hangs in the C library goes on with a copy of its own and ends
+ * alone. Not from within done(), of which none is called after this returns. */
 void wsr_resolver_destroy(struct wsr_resolver *resolver);
 
 /* Queue @request. Requests of the same host that wait together share one look-up. Returns 0 or WSR_ERR_MEMORY. */
 WSR_MUST_USE int wsr_resolve_start(struct wsr_resolver *resolver, struct wsr_resolve_request *request);
-/* Give up. true: done() will not be called and the request is the caller's again, also when its look-up is running. false: done() has
- * been or is being called. */
+/* Give up. true: done() will not be called and the request is the caller's again, also when its look-up is running.
+ * false: done() has been or is being called. */
 bool wsr_resolve_cancel(struct wsr_resolver *resolver, struct wsr_resolve_request *request);
 
 /* Numeric address without look-up: IPv4, or IPv6 with or without brackets. Returns whether it was one. */

@@ -22,8 +22,10 @@ struct wsr_uring_report {
     char missing[176];
 };
 
-/* Make a driver. Returns 0 with *driver, or WSR_ERR_NOT_SUPPORTED, WSR_ERR_MEMORY, WSR_ERR_SYSTEM with @report filled (NULL
- * is allowed). The environment variable WSRING_URING_OFF names steps of the ladder to do without, separated by commas. */
+/* Make a driver. Returns 0 with *driver, or WSR_ERR_NOT_SUPPORTED, WSR_ERR_MEMORY, WSR_ERR_SYSTEM with @report filled
+ * (NULL is allowed). The environment variable WSRING_URING_OFF names steps of the ladder to do without, separated by
+ * commas; the driver refuses to run without a step of its base. Tokens from UINT64_MAX - 2 on are the driver's own. It
+ * is destroyed by its owner, or by anyone when that thread has ended. */
 WSR_MUST_USE int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options *options,
                                   struct wsr_uring_report *report);
 

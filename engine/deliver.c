@@ -1,0 +1,105 @@
+/* Filling event slots, and emptying them. */
+#include "deliver.h"
+
+static void count(_Atomic uint64_t *counter, uint64_t by)
+{
+    /* One writer: see wsr_deliver. */
+    uint64_t now = atomic_load_explicit(counter, memory_order_relaxed) + by;
+    atomic_store_explicit(counter, now, memory_order_relaxed);
+}
+
+static struct wsr_event *next_slot(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t type)
+{
+    struct wsr_event *event = wsr_ring_spsc_slot(&deliver->events);
+    assert(event != NULL);
+    *event = (struct wsr_event){ .type = type, .socket = socket, .received_ns = deliver->now_ns, .text = "" };
+    wsr_ring_spsc_push(&deliver->events);
+    return event;
+}
+
+void wsr_deliver_plain(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t type)
+{
+    next_slot(deliver, socket, type);
+}
+
+/* A block with a copy of @data, NULL without memory. */
+static struct wsr_loan *copy_out(struct wsr_deliver *deliver, struct wsr_bytes data)
+{
+    struct wsr_loan *block = wsr_pool_block(deliver->pool, data.len);
+    if (block != NULL)
+        memcpy(wsr_pool_block_bytes(block), data.data, data.len);
+    return block;
+}
+
+void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t kind, struct wsr_bytes data,
+                         struct wsr_loan *buffer, uint8_t *block)
+{
+    struct wsr_event *event = next_slot(deliver, socket, WSR_EVENT_MESSAGE);
+    event->kind = kind;
+    event->len = data.len;
+    count(&deliver->messages, 1);
+    count(&deliver->messages_bytes, data.len);
+    if (data.len == 0) {
+        assert(block == NULL);
+        return;
+    }
+    event->data = data.data;
+    struct wsr_loan *loan = block != NULL ? wsr_pool_block_of(block) : NULL;
+    if (loan == NULL && WSR_UNLIKELY(wsr_pool_is_tight(deliver->pool))) {
+        loan = copy_out(deliver, data);
+        if (loan != NULL)
+            event->data = wsr_pool_block_bytes(loan);
+    }
+    if (loan != NULL) {
+        count(&deliver->copied, 1);
+    } else {
+        loan = buffer;
+        wsr_pool_use(loan);
+        count(&deliver->lent, 1);
+    }
+    event->loan = loan;
+}
+
+static void fill_end(struct wsr_event *event, const struct wsr_deliver_end *end)
+{
+    event->http_status = end->http_status;
+    event->system_errno = end->system_errno;
+    event->stage = end->stage;
+    if (end->failure_text != NULL)
+        event->text = end->failure_text;
+}
+
+void wsr_deliver_close(struct wsr_deliver *deliver, struct wsr_socket *socket, const struct wsr_deliver_end *end)
+{
+    assert(wsr_deliver_has_room(deliver, 2));
+    if (end->failure_text != NULL)
+        fill_end(next_slot(deliver, socket, WSR_EVENT_ERROR), end);
+    struct wsr_event *event = next_slot(deliver, socket, WSR_EVENT_CLOSE);
+    fill_end(event, end);
+    event->code = end->code;
+    event->was_clean = end->was_clean;
+    if (end->reason != NULL) {
+        event->data = wsr_pool_block_bytes(end->reason);
+        event->len = end->reason_bytes;
+        event->loan = end->reason;
+    }
+}
+
+void wsr_deliver_reclaim(struct wsr_deliver *deliver)
+{
+    struct wsr_event *event;
+    while ((event = wsr_ring_spsc_reclaim(&deliver->events)) != NULL) {
+        if (event->loan != NULL)
+            wsr_pool_unuse(event->loan);
+    }
+}
+
+void wsr_deliver_abandon(struct wsr_deliver *deliver)
+{
+    struct wsr_ring_spsc *ring = &deliver->events;
+    for (; ring->reclaimed != ring->write; ring->reclaimed++) {
+        struct wsr_event *event = &ring->slots[ring->reclaimed & ring->mask];
+        if (event->loan != NULL)
+            wsr_pool_unuse(event->loan);
+    }
+}

@@ -1,0 +1,72 @@
+/* What the worker tells the application: events into the message ring, and the memory that they lend back out of it. */
+#ifndef WSR_DELIVER_H
+#define WSR_DELIVER_H
+
+#include "pool.h"
+#include "ring.h"
+
+/* Events that only the socket sees; the application never does. */
+enum wsr_deliver_type {
+    WSR_DELIVER_CLOSING = 32,    /* the server's Close came: readyState becomes CLOSING (CTL-10) */
+    WSR_DELIVER_GONE = 33        /* the last event of a destroyed socket: nothing refers to it any more */
+};
+
+/* How a connection ended. */
+struct wsr_deliver_end {
+    const char *failure_text;    /* static; NULL = no failure, no error event */
+    int32_t system_errno;
+    uint16_t http_status;
+    uint16_t code;
+    uint8_t stage;
+    bool was_clean;
+    struct wsr_loan *reason;     /* block in use once, which passes to the event; NULL = empty */
+    uint8_t reason_bytes;
+};
+
+struct wsr_deliver {
+    struct wsr_ring_spsc events;
+    struct wsr_pool *pool;
+    uint64_t now_ns;             /* of the completions at hand: received_ns of the events */
+    /* Written by the worker alone, read by statistics: relaxed. */
+    _Atomic uint64_t messages, messages_bytes, lent, copied;
+};
+
+/* Is there room for @count more events? */
+static inline bool wsr_deliver_has_room(const struct wsr_deliver *deliver, uint64_t count)
+{
+    return deliver->events.write + count - deliver->events.reclaimed <= deliver->events.mask + 1;
+}
+
+/* Can a message be delivered now? When not, the consumer is behind: receiving rests. */
+static inline bool wsr_deliver_has_message_room(const struct wsr_deliver *deliver)
+{
+    return wsr_deliver_has_room(deliver, 1) && !wsr_pool_is_full(deliver->pool);
+}
+
+/* Have all events up to the present one been passed by the consumer? For RECV-12. */
+static inline uint64_t wsr_deliver_position(const struct wsr_deliver *deliver)
+{
+    return deliver->events.write;
+}
+static inline bool wsr_deliver_has_passed(const struct wsr_deliver *deliver, uint64_t position)
+{
+    return deliver->events.reclaimed >= position;
+}
+
+/* An event without memory: OPEN, WRITABLE, CLOSING, GONE. There is room. */
+void wsr_deliver_plain(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t type);
+/*
+ * A message: inside @buffer, of which the caller has a use, or inside @block (session memory), which passes to the event. While
+ * buffers are scarce the bytes are copied instead of lent. There is room.
+ */
+void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t kind, struct wsr_bytes data,
+                         struct wsr_loan *buffer, uint8_t *block);
+/* [error], close: needs room for 2. */
+void wsr_deliver_close(struct wsr_deliver *deliver, struct wsr_socket *socket, const struct wsr_deliver_end *end);
+
+/* Take back what the events that the consumer has passed had lent. */
+void wsr_deliver_reclaim(struct wsr_deliver *deliver);
+/* The consumer is no more: take back what every event had lent. */
+void wsr_deliver_abandon(struct wsr_deliver *deliver);
+
+#endif

@@ -1,0 +1,31 @@
+/* Candidate addresses of one connection, tried in turn within one limit of time. */
+#ifndef WSR_DIAL_H
+#define WSR_DIAL_H
+
+#include "driver.h"
+#include "resolve.h"
+
+struct wsr_dial {
+    struct wsr_address addresses[WSR_RESOLVE_ADDRESSES_MAX];
+    struct wsr_address source;        /* bytes 0 = the kernel's choice */
+    uint64_t deadline_ns;             /* of all attempts together, and of the upgrade; WSR_NEVER = none */
+    uint32_t addresses_count;
+    uint32_t next;                    /* candidate to try next */
+    int last_errno;                   /* of the last attempt that failed */
+};
+
+/* "ADDRESS:PORT" or "[ADDRESS]:PORT". Returns 0, or WSR_ERR_ARGUMENT with *why. */
+WSR_MUST_USE int wsr_dial_parse(struct wsr_address *out, const char *text, struct wsr_fault *why);
+
+/*
+ * Make a socket for the next candidate. Returns its file with *address, which lives in @dial, and the moment until which this
+ * attempt may take: an even share of what is left, so that one silent address does not use up the others' time. Returns -1 when
+ * no candidate is left; last_errno then says why the last one failed.
+ */
+wsr_file wsr_dial_next(struct wsr_dial *dial, struct wsr_driver *driver, uint64_t now_ns,
+                       const struct wsr_address **address, uint64_t *attempt_deadline_ns);
+
+/* Static sentence on a failed attempt: what, and what to do. */
+const char *wsr_dial_text(int system_errno);
+
+#endif

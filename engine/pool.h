@@ -1,0 +1,78 @@
+/* Receive memory of one worker: buffers, sized when it is made, that are lent to the application, and blocks for messages
+ * that had to be copied. What is sent lies in slab.h. */
+#ifndef WSR_POOL_H
+#define WSR_POOL_H
+
+#include <stdatomic.h>
+
+#include "driver.h"
+
+/* One receive buffer or one block: lent to the application by the events that point into it. */
+struct wsr_loan {
+    struct wsr_pool *pool;
+    struct wsr_loan *next;            /* free for the loan's owner */
+    struct wsr_loan *returned_next;   /* in the stack of returned holds: the owner may have the loan in a list meanwhile */
+    size_t capacity;                  /* block: bytes */
+    uint32_t filled;                  /* buffer: bytes that the kernel put there */
+    uint32_t parsed;                  /* buffer: of them, parsed by the connection */
+    _Atomic uint32_t holds;           /* wsr_event_hold() minus wsr_hold_release(), doubled; the lowest bit is set while in the
+                                         stack of returned holds */
+    uint32_t uses;                    /* worker: events that the consumer has not passed, and parsing under way */
+    uint16_t index;                   /* buffer: number in the driver's ring */
+    bool is_block;
+    bool is_home;                     /* buffer: the kernel has it; block: freed */
+};
+
+struct wsr_pool_options {
+    uint32_t buffers_count;           /* power of two */
+    uint32_t buffer_bytes;
+    uint64_t loan_max_bytes;
+    void *owner;                      /* for wsr_pool_owner() */
+};
+
+struct wsr_pool;
+
+/* Make the memory and hand the buffers to @driver. Returns 0, WSR_ERR_MEMORY or WSR_ERR_SYSTEM. */
+WSR_MUST_USE int wsr_pool_create(struct wsr_pool **pool, struct wsr_driver *driver, const struct wsr_pool_options *options);
+/* As the options said: whom to tell when a hold was released. Any thread. */
+void *wsr_pool_owner(const struct wsr_pool *pool);
+/* The driver gave up the buffers before. Loans still held are void. */
+void wsr_pool_destroy(struct wsr_pool *pool);
+
+/* The kernel gave up buffer @index with @filled bytes in it: it is in use once, by the caller. */
+struct wsr_loan *wsr_pool_received(struct wsr_pool *pool, uint16_t index, uint32_t filled);
+const uint8_t *wsr_pool_bytes(const struct wsr_loan *loan);
+
+static inline void wsr_pool_use(struct wsr_loan *loan)
+{
+    loan->uses++;
+}
+/* End one use; the last gives the memory back unless the application holds it. */
+void wsr_pool_unuse(struct wsr_loan *loan);
+
+/* Application: keep and give back. hold: the consumer, while lent. release: any thread; a worker that waits for memory is to be
+ * woken then. */
+void wsr_pool_hold(struct wsr_loan *loan);
+void wsr_pool_release(struct wsr_loan *loan);
+/* Take back what wsr_pool_release() returned. */
+void wsr_pool_collect(struct wsr_pool *pool);
+bool wsr_pool_has_returned(const struct wsr_pool *pool);      /* something to collect */
+
+/* Buffers that the kernel could fill now. */
+uint32_t wsr_pool_buffers_home(const struct wsr_pool *pool);
+/* More than half of the buffers are out: copy instead of lending. */
+bool wsr_pool_is_tight(const struct wsr_pool *pool);
+/* The memory of copied messages is at its limit. */
+bool wsr_pool_is_full(const struct wsr_pool *pool);
+uint32_t wsr_pool_buffers_lent(const struct wsr_pool *pool);   /* any thread; so the next */
+uint64_t wsr_pool_loan_bytes(const struct wsr_pool *pool);
+
+/* A block of at least @bytes, in use once; NULL without memory. */
+struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes);
+/* Make @block (NULL = none yet) at least @wanted bytes large, keeping @used. NULL without memory, @block then being as it was. */
+struct wsr_loan *wsr_pool_block_grow(struct wsr_pool *pool, struct wsr_loan *block, size_t used, size_t wanted);
+/* Bytes of a block, and the block of such bytes. */
+uint8_t *wsr_pool_block_bytes(struct wsr_loan *block);
+struct wsr_loan *wsr_pool_block_of(uint8_t *bytes);
+
+#endif

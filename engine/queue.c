@@ -1,0 +1,209 @@
+/* The send queue: a list of chunks, each message a run of them that begins with starts_message. */
+#include "queue.h"
+
+#include "simd/simd.h"
+
+static struct wsr_chunk *end_of(struct wsr_chunk *message)
+{
+    while (message->next != NULL)
+        message = message->next;
+    return message;
+}
+
+void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message)
+{
+    message->starts_message = true;
+    if (message->is_pong)
+        queue->pongs_count++;
+    if (queue->first == NULL)
+        queue->first = message;
+    else
+        queue->last->next = message;
+    queue->last = end_of(message);
+}
+
+static struct wsr_chunk *end_of_message(struct wsr_chunk *chunk)
+{
+    while (chunk->next != NULL && !chunk->next->starts_message)
+        chunk = chunk->next;
+    return chunk;
+}
+
+/* Last chunk behind which another frame may stand: NULL for the very front. */
+static struct wsr_chunk *boundary(const struct wsr_queue *queue)
+{
+    struct wsr_chunk *chunk = queue->flight_last;
+    if (chunk == NULL) {
+        chunk = queue->first;
+        if (chunk == NULL || (chunk->starts_message && chunk->sent == 0))
+            return NULL;
+    }
+    return end_of_message(chunk);
+}
+
+void wsr_queue_push_control(struct wsr_queue *queue, struct wsr_chunk *control)
+{
+    assert(control->next == NULL);
+    struct wsr_chunk *before = boundary(queue);
+    /* Behind control frames that already wait there, so that they keep their order. */
+    struct wsr_chunk *next = before == NULL ? queue->first : before->next;
+    while (next != NULL && next->is_control) {
+        before = next;
+        next = next->next;
+    }
+    if (next == NULL) {
+        wsr_queue_push(queue, control);
+        return;
+    }
+    control->starts_message = true;
+    if (control->is_pong)
+        queue->pongs_count++;
+    control->next = next;
+    if (before == NULL)
+        queue->first = control;
+    else
+        before->next = control;
+}
+
+void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab)
+{
+    struct wsr_chunk *before = boundary(queue), *before_found = NULL, *found = NULL;
+    struct wsr_chunk *chunk = before == NULL ? queue->first : before->next;
+    for (; chunk != NULL && chunk->is_control; before = chunk, chunk = chunk->next) {
+        if (chunk->is_pong) {
+            before_found = before;
+            found = chunk;
+        }
+    }
+    if (found == NULL)
+        return;
+    if (before_found == NULL)
+        queue->first = found->next;
+    else
+        before_found->next = found->next;
+    if (queue->last == found)
+        queue->last = before_found;
+    queue->pongs_count--;
+    wsr_slab_give(slab, found);
+}
+
+struct wsr_chunk *wsr_queue_control_frame(struct wsr_slab *slab, enum wsr_opcode opcode, struct wsr_bytes payload,
+                                          const uint8_t key[4])
+{
+    assert(payload.len <= WSR_FRAME_CONTROL_MAX);
+    struct wsr_chunk *chunk = wsr_slab_take_control(slab, WSR_FRAME_HEAD_MAX + payload.len);
+    if (chunk == NULL)
+        return NULL;
+    size_t head_bytes = wsr_frame_write(chunk->data, (uint8_t)(0x80 | opcode), payload.len, key);
+    if (payload.len > 0)
+        wsr_simd()->mask_copy(chunk->data + head_bytes, payload.data, payload.len, key, 0);
+    chunk->used = (uint32_t)(head_bytes + payload.len);
+    return chunk;
+}
+
+size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t parts_max)
+{
+    assert(queue->flight_last == NULL);
+    size_t count = 0;
+    for (struct wsr_chunk *chunk = queue->first; chunk != NULL && count < parts_max; chunk = chunk->next) {
+        parts[count++] = (struct iovec){ chunk->data + chunk->sent, chunk->used - chunk->sent };
+        queue->flight_last = chunk;
+    }
+    return count;
+}
+
+/* Credit of moving chunk->sent from @from to @to: only what lies behind the overhead is payload (BUF-05). */
+static uint64_t payload_between(const struct wsr_chunk *chunk, uint32_t from, uint32_t to)
+{
+    if (chunk->is_control || to <= chunk->overhead)
+        return 0;
+    return to - (from < chunk->overhead ? chunk->overhead : from);
+}
+
+static void remove_first(struct wsr_queue *queue, struct wsr_slab *slab)
+{
+    struct wsr_chunk *chunk = queue->first;
+    queue->first = chunk->next;
+    if (queue->first == NULL)
+        queue->last = NULL;
+    if (chunk->is_pong)
+        queue->pongs_count--;
+    wsr_slab_give(slab, chunk);
+}
+
+/* The send that ended with @behind was short, so there is a nearer frame boundary now: Pongs that waited behind it go there,
+ * or a newer Pong would overtake them. A Close that waits stays behind the messages (SEND-09). */
+static void bring_pongs_forward(struct wsr_queue *queue, struct wsr_chunk *behind)
+{
+    struct wsr_queue pongs = { 0 };
+    struct wsr_chunk *before = end_of_message(behind);
+    if (boundary(queue) == before)
+        return;
+    while (before->next != NULL && before->next->is_control) {
+        struct wsr_chunk *chunk = before->next;
+        if (!chunk->is_pong) {
+            before = chunk;
+            continue;
+        }
+        before->next = chunk->next;
+        if (queue->last == chunk)
+            queue->last = before;
+        queue->pongs_count--;
+        chunk->next = NULL;
+        wsr_queue_push(&pongs, chunk);
+    }
+    for (struct wsr_chunk *next, *chunk = pongs.first; chunk != NULL; chunk = next) {
+        next = chunk->next;
+        chunk->next = NULL;
+        wsr_queue_push_control(queue, chunk);
+    }
+}
+
+struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_slab *slab, uint64_t bytes)
+{
+    struct wsr_queue_credit credit = { 0 };
+    struct wsr_chunk *not_landed = queue->flight_last;
+    queue->flight_last = NULL;
+    while (queue->first != NULL) {
+        struct wsr_chunk *chunk = queue->first;
+        uint32_t left = chunk->used - chunk->sent;
+        uint32_t gone = bytes < left ? (uint32_t)bytes : left;
+        credit.payload_bytes += payload_between(chunk, chunk->sent, chunk->sent + gone);
+        chunk->sent += gone;
+        bytes -= gone;
+        if (chunk->sent < chunk->used)
+            break;
+        if (chunk == not_landed)
+            not_landed = NULL;
+        remove_first(queue, slab);
+        if (bytes == 0)
+            break;
+    }
+    assert(bytes == 0);
+    if (not_landed != NULL && queue->pongs_count > 0)
+        bring_pongs_forward(queue, not_landed);
+    return credit;
+}
+
+void wsr_queue_drop_waiting(struct wsr_queue *queue, struct wsr_slab *slab)
+{
+    struct wsr_chunk *keep = boundary(queue);
+    struct wsr_chunk *drop = keep == NULL ? queue->first : keep->next;
+    if (keep == NULL)
+        queue->first = NULL;
+    else
+        keep->next = NULL;
+    queue->last = keep;
+    for (struct wsr_chunk *chunk = drop; chunk != NULL; chunk = chunk->next) {
+        if (chunk->is_pong)
+            queue->pongs_count--;
+    }
+    wsr_slab_give_all(slab, drop);
+}
+
+void wsr_queue_clear(struct wsr_queue *queue, struct wsr_slab *slab)
+{
+    assert(queue->flight_last == NULL);
+    wsr_slab_give_all(slab, queue->first);
+    *queue = (struct wsr_queue){ 0 };
+}

@@ -1,0 +1,52 @@
+/* What one connection has still to send, in order. One send is in flight at a time; its chunks stay at the front. */
+#ifndef WSR_QUEUE_H
+#define WSR_QUEUE_H
+
+#include <sys/uio.h>
+
+#include "frame.h"
+#include "slab.h"
+
+struct wsr_queue {
+    struct wsr_chunk *first;
+    struct wsr_chunk *last;
+    struct wsr_chunk *flight_last;    /* last chunk that the kernel was given; NULL when no send is in flight */
+    uint32_t pongs_count;             /* Pongs that wait or are in flight */
+};
+
+/* What the kernel's acceptance of bytes amounts to. */
+struct wsr_queue_credit {
+    uint64_t payload_bytes;
+};
+
+static inline bool wsr_queue_is_empty(const struct wsr_queue *queue)
+{
+    return queue->first == NULL;
+}
+
+static inline bool wsr_queue_in_flight(const struct wsr_queue *queue)
+{
+    return queue->flight_last != NULL;
+}
+
+/* Append a message (a chunk and what is linked behind it). */
+void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message);
+/* Insert a control frame at the next frame boundary, before messages that were not begun (CTL-02). */
+void wsr_queue_push_control(struct wsr_queue *queue, struct wsr_chunk *control);
+/* Give up the newest Pong that has not begun to leave, if there is one (CTL-03). */
+void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab);
+/* A chunk with a whole control frame, masked with @key; NULL without memory. */
+struct wsr_chunk *wsr_queue_control_frame(struct wsr_slab *slab, enum wsr_opcode opcode, struct wsr_bytes payload,
+                                          const uint8_t key[4]);
+
+/* Describe what is to be sent next, at most @parts_max pieces, and mark it as in flight. Returns the number of pieces. */
+size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t parts_max);
+/* The send in flight ended after @bytes; chunks that left go back to @slab. @bytes may be 0 after an error. */
+struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_slab *slab, uint64_t bytes);
+
+/* Give up every message that has not begun; what is in flight, or half sent, stays (CLOSE-20). */
+void wsr_queue_drop_waiting(struct wsr_queue *queue, struct wsr_slab *slab);
+/* Give up everything. Nothing may be in flight. */
+void wsr_queue_clear(struct wsr_queue *queue, struct wsr_slab *slab);
+
+#endif

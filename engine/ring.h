@@ -1,0 +1,120 @@
+/* The two rings between an application and a worker. Events go one way through slots of one cache line each; commands go
+ * the other way as a linked queue whose nodes lie in what they carry (a send chunk, a socket), so that it is never full. */
+#ifndef WSR_RING_H
+#define WSR_RING_H
+
+#include <stdatomic.h>
+
+#include "base.h"
+
+_Static_assert(sizeof(struct wsr_event) == WSR_CACHE_LINE, "an event is one cache line");
+
+/* Single producer, single consumer. The consumer's read index is also how lent memory comes back. */
+struct wsr_ring_spsc {
+    struct wsr_event *slots;
+    uint64_t mask;
+
+    /* Producer. */
+    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint64_t tail;       /* slots below it are published; read by the consumer */
+    WSR_ALIGNED(WSR_CACHE_LINE) uint64_t write;              /* next slot to fill; tail follows at publication */
+    uint64_t released_seen;                                  /* copy of released */
+    uint64_t reclaimed;                                      /* slots below it went back to their pool */
+
+    /* Consumer. */
+    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint64_t released;   /* slots below it are the producer's again; read by it */
+    WSR_ALIGNED(WSR_CACHE_LINE) uint64_t read;               /* next slot to take */
+    uint64_t tail_seen;                                      /* copy of tail */
+};
+
+/* @count is a power of two. Returns 0 or WSR_ERR_MEMORY. */
+WSR_MUST_USE int wsr_ring_spsc_init(struct wsr_ring_spsc *ring, uint32_t count);
+void wsr_ring_spsc_free(struct wsr_ring_spsc *ring);
+
+/* Producer: the next slot to fill, or NULL when the ring is full. It is kept by wsr_ring_spsc_push(). */
+static inline struct wsr_event *wsr_ring_spsc_slot(struct wsr_ring_spsc *ring)
+{
+    /* A slot may be filled again only when it was reclaimed, as its loan is read there. */
+    if (WSR_UNLIKELY(ring->write - ring->reclaimed > ring->mask))
+        return NULL;
+    return &ring->slots[ring->write & ring->mask];
+}
+
+static inline void wsr_ring_spsc_push(struct wsr_ring_spsc *ring)
+{
+    ring->write++;
+}
+
+/* Producer: publish all that was pushed. Returns whether there was anything. */
+static inline bool wsr_ring_spsc_publish(struct wsr_ring_spsc *ring)
+{
+    /* Only the producer writes tail, so its own copy needs no order. */
+    if (atomic_load_explicit(&ring->tail, memory_order_relaxed) == ring->write)
+        return false;
+    /* Publishes the slots written above; pairs with the acquire load in wsr_ring_spsc_peek(). */
+    atomic_store_explicit(&ring->tail, ring->write, memory_order_release);
+    return true;
+}
+
+/* Producer: the next slot that the consumer is done with, for taking back what it lent; NULL when there is none. */
+static inline struct wsr_event *wsr_ring_spsc_reclaim(struct wsr_ring_spsc *ring)
+{
+    if (ring->reclaimed == ring->released_seen) {
+        /* Pairs with the release store in wsr_ring_spsc_release(). */
+        ring->released_seen = atomic_load_explicit(&ring->released, memory_order_acquire);
+        if (ring->reclaimed == ring->released_seen)
+            return NULL;
+    }
+    return &ring->slots[ring->reclaimed++ & ring->mask];
+}
+
+/* Consumer: the next slot to take, or NULL. It stays the consumer's until wsr_ring_spsc_release(). */
+static inline struct wsr_event *wsr_ring_spsc_peek(struct wsr_ring_spsc *ring)
+{
+    if (ring->read == ring->tail_seen) {
+        /* Pairs with the release store in wsr_ring_spsc_publish(). */
+        ring->tail_seen = atomic_load_explicit(&ring->tail, memory_order_acquire);
+        if (ring->read == ring->tail_seen)
+            return NULL;
+    }
+    return &ring->slots[ring->read & ring->mask];
+}
+
+static inline void wsr_ring_spsc_take(struct wsr_ring_spsc *ring)
+{
+    ring->read++;
+}
+
+/* Consumer: give back all that was taken. Returns whether there was anything. */
+static inline bool wsr_ring_spsc_release(struct wsr_ring_spsc *ring)
+{
+    /* Only the consumer writes released, so its own copy needs no order. */
+    if (atomic_load_explicit(&ring->released, memory_order_relaxed) == ring->read)
+        return false;
+    /* The consumer's reads of the slots come before; pairs with the acquire load in wsr_ring_spsc_reclaim(). */
+    atomic_store_explicit(&ring->released, ring->read, memory_order_release);
+    return true;
+}
+
+struct wsr_ring_node {
+    _Atomic(struct wsr_ring_node *) next;
+};
+
+/* Many producers, one consumer: D. Vyukov's intrusive queue. A push is one exchange and never fails. */
+struct wsr_ring_mpsc {
+    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic(struct wsr_ring_node *) last;
+    WSR_ALIGNED(WSR_CACHE_LINE) struct wsr_ring_node *first;
+    struct wsr_ring_node stub;
+};
+
+void wsr_ring_mpsc_init(struct wsr_ring_mpsc *ring);
+
+/* Any thread. The node is the ring's until it was popped. */
+void wsr_ring_mpsc_push(struct wsr_ring_mpsc *ring, struct wsr_ring_node *node);
+
+/* Consumer: the oldest node; NULL when empty, or when a producer is between its two steps: it will wake the consumer then. */
+struct wsr_ring_node *wsr_ring_mpsc_pop(struct wsr_ring_mpsc *ring);
+
+/* Consumer: is nothing there, not even half pushed? */
+bool wsr_ring_mpsc_is_empty(const struct wsr_ring_mpsc *ring);
+
+#endif

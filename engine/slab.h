@@ -1,0 +1,64 @@
+/* Memory of what is on its way to the kernel. Any thread takes chunks and gives them back; nothing locks or allocates. */
+#ifndef WSR_SLAB_H
+#define WSR_SLAB_H
+
+#include <stdatomic.h>
+
+#include "ring.h"
+
+enum wsr_command_kind {
+    WSR_COMMAND_OPEN,            /* subject: link */
+    WSR_COMMAND_WANT_WRITABLE,   /* link; by the open command's node, which is free then */
+    WSR_COMMAND_SEND,            /* link; a chunk's command */
+    WSR_COMMAND_CLOSE,           /* link; a chunk's command: the Close frame */
+    WSR_COMMAND_ABORT,           /* link; a chunk's command, without bytes: close() while connecting */
+    WSR_COMMAND_FAREWELL,        /* link; a chunk's command: the Close 1001 of a destroyed socket */
+    WSR_COMMAND_DESTROY,         /* link; the same when there was no memory for the frame; the socket's own command */
+    WSR_COMMAND_LOOKED_UP        /* conn */
+};
+
+/* What one thread asks of a worker; travels in the worker's command ring. Lies first in what it is a part of. */
+struct wsr_command {
+    struct wsr_ring_node node;
+    void *subject;                    /* whom it concerns, by kind */
+    uint8_t kind;                     /* enum wsr_command_kind */
+};
+
+/* Bytes for the kernel. A message is one chunk, or several linked by next, of which the first travels as the command. */
+struct wsr_chunk {
+    struct wsr_command command;
+    struct wsr_chunk *next;
+    _Atomic uint32_t below;           /* free chunk: index + 1 of the one below it in its stack */
+    uint32_t sent;                    /* of used, accepted by the kernel */
+    uint32_t used;
+    uint32_t overhead;                /* bytes at the front that are no payload */
+    uint8_t size_class;
+    bool starts_message;
+    bool is_control;                  /* request, Close, Pong: neither payload nor a message */
+    bool is_pong;
+    uint8_t data[];
+};
+
+#define WSR_SLAB_CONTROL_MAX 192u     /* bytes that every chunk can hold */
+
+struct wsr_slab;
+
+/* @bytes of address space, touched as it is used. NULL without memory. */
+struct wsr_slab *wsr_slab_create(uint64_t bytes);
+void wsr_slab_destroy(struct wsr_slab *slab);   /* chunks still out are void, but for those from malloc */
+
+/* Chunks for @bytes in all, linked by next, each with used 0; NULL when the slab is exhausted. */
+struct wsr_chunk *wsr_slab_take(struct wsr_slab *slab, uint64_t bytes);
+/* One chunk of at least @bytes, from malloc when need be: for what must not fail for want of a slab. */
+struct wsr_chunk *wsr_slab_take_control(struct wsr_slab *slab, size_t bytes);
+/* Bytes that chunk->data can hold. */
+size_t wsr_slab_room(const struct wsr_chunk *chunk);
+void wsr_slab_give(struct wsr_slab *slab, struct wsr_chunk *chunk);
+/* The same for a chunk and all linked behind it. */
+void wsr_slab_give_all(struct wsr_slab *slab, struct wsr_chunk *first);
+/* Not even one large chunk is free at this moment. */
+bool wsr_slab_is_short(const struct wsr_slab *slab);
+/* Largest number of bytes that wsr_slab_take() could ever give. */
+uint64_t wsr_slab_bytes(const struct wsr_slab *slab);
+
+#endif

@@ -1,0 +1,695 @@
+/* One ring, one thread. Sockets are plain descriptors. Operations are written to the submission queue and leave with
+ * the next wait(), or when the queue or the arena is full. Linux copies everything but the payload at submission
+ * (IORING_FEAT_SUBMIT_STABLE), so the arena of message headers is free again whenever the queue is empty. */
+#include "uring.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "uring_buffer.h"
+#include "uring_file.h"
+#include "uring_probe.h"
+
+#define TRANSFER_MAX 0x7ffff000u              /* the kernel's limit for one transfer (MAX_RW_COUNT) */
+#define ARENA_HEADS 1024u
+#define ARENA_PARTS 4096u
+#define ENTER_ABS_TIMER (1u << 5)             /* IORING_ENTER_ABS_TIMER, Linux 6.12 */
+#define DEADLINE_MAX_NS (UINT64_MAX / 4)      /* 146 years; the kernel's sums are signed, so later is without end */
+#define CANCEL_AGAIN_NS (100 * WSR_NS_PER_MS)
+
+/* Tokens of the driver's own operations; see uring.h. */
+#define TOKEN_CANCEL (UINT64_MAX - 1)
+#define TOKEN_WAKE (UINT64_MAX - 2)
+
+static_assert(ARENA_PARTS >= WSR_DRIVER_PARTS_MAX, "one send fits into an empty arena");
+
+enum uring_state {
+    URING_DISABLED,       /* one thread may queue operations; the first that waits, or fills the queue, is the owner */
+    URING_RUNNING,
+    URING_BROKEN          /* `error` says why; wait() returns it */
+};
+
+struct arena {
+    struct msghdr heads[ARENA_HEADS];
+    struct iovec parts[ARENA_PARTS];
+    unsigned heads_used, parts_used;
+};
+
+/* A completion that never was in the kernel. */
+struct refused {
+    uint64_t token;
+    int32_t result;
+};
+
+struct uring {
+    struct wsr_driver driver;
+    enum uring_state state;
+    int error;
+    struct io_uring ring;
+    int enter_fd;                             /* descriptor, or index with IORING_ENTER_REGISTERED_RING */
+    unsigned enter_flags;
+    unsigned queued;                          /* in the submission queue, not yet taken by the kernel */
+    bool wake_armed;
+    uint64_t in_flight;                       /* operations whose last completion was not seen, the driver's own too */
+    uint64_t owner;                           /* thread_id() of the only thread that may enter, 0 = none yet */
+    struct wsr_uring_buffers buffers;
+    struct arena *arena;
+    struct refused *refused;                  /* in order of refusal; the first refused_taken were handed out */
+    unsigned refused_count, refused_taken, refused_room;
+    struct wsr_uring_files files;
+    uint32_t off, granted;                    /* steps that the environment switches off; steps that are in use */
+    struct wsr_driver_counts counts;
+    char words[2][176];                       /* features before and after there is an owner */
+    _Atomic(const char *) features;
+    int wake_fd;
+    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic bool wake_pending;    /* the one member that other threads write */
+};
+
+static struct uring *of(struct wsr_driver *driver)
+{
+    return wsr_container_of(driver, struct uring, driver);
+}
+
+/* A number no other thread of this process ever has; pthread_t and thread ids come again. */
+static uint64_t thread_id(void)
+{
+    static _Atomic uint64_t last;
+    static _Thread_local uint64_t mine;
+
+    if (mine == 0)      /* relaxed: only the number must be unique, it orders nothing; no partner */
+        mine = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+    return mine;
+}
+
+/* DISABLED -> RUNNING -> BROKEN; a ring that cannot be enabled goes from DISABLED to BROKEN. */
+static void enter_state(struct uring *u, enum uring_state to, int error)
+{
+    assert(to > u->state);
+    assert((to == URING_BROKEN) == (error < 0));
+    u->state = to;
+    u->error = error;
+}
+
+static void break_down(struct uring *u, int error)
+{
+    if (u->state != URING_BROKEN)
+        enter_state(u, URING_BROKEN, error);
+}
+
+/* ---- Into the kernel ---- */
+
+static unsigned kernel_flags(const struct uring *u)
+{
+    /* Acquire: pairs with the kernel, which posts the work before it sets the flag. */
+    return __atomic_load_n(u->ring.sq.kflags, __ATOMIC_ACQUIRE) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+static bool has_completions(const struct uring *u)
+{
+    /* Acquire: pairs with the kernel's release of the tail, so that the entries before it can be read. */
+    bool posted = __atomic_load_n(u->ring.cq.ktail, __ATOMIC_ACQUIRE) != *u->ring.cq.khead;
+    return posted || u->refused_taken < u->refused_count;
+}
+
+/* One system call: submits what is queued and, with @flags, waits. 0 or -errno; what is not taken stays queued. */
+static int enter_once(struct uring *u, unsigned wait_count, unsigned flags, void *arg, size_t arg_bytes)
+{
+    struct io_uring_sq *sq = &u->ring.sq;
+
+    wsr_uring_buffer_publish(&u->buffers);
+    sq->sqe_head = sq->sqe_tail;
+    /* Release: the kernel reads the tail with acquire and then the entries before it. */
+    __atomic_store_n(sq->ktail, sq->sqe_tail, __ATOMIC_RELEASE);
+    int rc = io_uring_enter2((unsigned)u->enter_fd, u->queued, wait_count, flags | u->enter_flags, arg, arg_bytes);
+    u->counts.enters++;
+    if (rc < 0)
+        return rc;
+    assert((unsigned)rc <= u->queued);
+    u->queued -= (unsigned)rc;
+    if (u->queued == 0)
+        u->arena->heads_used = u->arena->parts_used = 0;
+    return 0;
+}
+
+static int own(struct uring *u);
+
+/* Make room in the submission queue. */
+static int submit(struct uring *u)
+{
+    int rc = own(u);
+    while (rc == 0 && u->queued > 0) {
+        unsigned before = u->queued;
+        rc = enter_once(u, 0, 0, NULL, 0);
+        if (rc == 0 && u->queued == before)
+            rc = -EAGAIN;
+        if (rc == -EINTR)
+            rc = 0;
+    }
+    return rc;
+}
+
+/* Complete @token with @result at the next wait. */
+static void refuse(struct uring *u, uint64_t token, int result)
+{
+    if (u->refused_count == u->refused_room) {
+        unsigned room = u->refused_room != 0 ? u->refused_room * 2 : 64;
+        struct refused *grown = realloc(u->refused, room * sizeof *grown);
+        if (grown == NULL) {
+            break_down(u, -ENOMEM);           /* a lost completion is worse than a lost driver */
+            return;
+        }
+        u->refused = grown;
+        u->refused_room = room;
+    }
+    u->refused[u->refused_count++] = (struct refused){ token, result };
+}
+
+/* A free entry of the submission queue. NULL when there is none; then @token is refused, unless it is our own. */
+static struct io_uring_sqe *claim(struct uring *u, uint64_t token)
+{
+    struct io_uring_sq *sq = &u->ring.sq;
+
+    if (WSR_UNLIKELY(u->queued == sq->ring_entries)) {
+        int rc = submit(u);
+        if (rc < 0) {
+            if (token < TOKEN_WAKE)
+                refuse(u, token, rc);
+            return NULL;
+        }
+    }
+    u->queued++;
+    u->in_flight++;
+    u->counts.submitted++;
+    return &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
+}
+
+static void arm_wake(struct uring *u)
+{
+    if (u->queued == u->ring.sq.ring_entries)
+        return;                               /* wait() does not sleep without it, empties the queue and comes again */
+    struct io_uring_sqe *sqe = claim(u, TOKEN_WAKE);
+    io_uring_prep_poll_multishot(sqe, u->wake_fd, POLLIN);
+    sqe->user_data = TOKEN_WAKE;
+    u->wake_armed = true;
+}
+
+/* Become the owner's ring, or make sure of it. 0 or -errno. */
+static int own(struct uring *u)
+{
+    if (WSR_LIKELY(u->owner == thread_id()))
+        return u->error;
+    if (u->owner != 0)
+        return -EEXIST;                       /* the kernel's word for the wrong thread of a SINGLE_ISSUER ring */
+    if (u->state == URING_BROKEN)
+        return u->error;
+    if ((u->ring.flags & IORING_SETUP_R_DISABLED) != 0) {
+        int rc = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+        if (rc < 0) {
+            break_down(u, rc);
+            return rc;
+        }
+    }
+    u->owner = thread_id();
+    enter_state(u, URING_RUNNING, 0);
+
+    unsigned ring_index = 0;
+    uint32_t granted = wsr_uring_probe_climb(&u->ring, u->off, &ring_index);
+    if ((granted & 1u << WSR_URING_RING_FD) != 0) {
+        u->enter_fd = (int)ring_index;
+        u->enter_flags |= IORING_ENTER_REGISTERED_RING;
+    }
+    if ((granted & 1u << WSR_URING_ABS_TIMER) != 0)
+        u->enter_flags |= ENTER_ABS_TIMER;
+    u->granted |= granted;
+    wsr_uring_probe_words(u->words[1], sizeof u->words[1], u->granted);
+    /* Release: pairs with the acquire load in uring_features(), which may run on any thread. */
+    atomic_store_explicit(&u->features, u->words[1], memory_order_release);
+    return 0;
+}
+
+/* ---- Files ---- */
+
+static wsr_file uring_open(struct wsr_driver *driver, const struct wsr_driver_setup *setup)
+{
+    return wsr_uring_file_open(&of(driver)->files, setup);
+}
+
+static wsr_file uring_listen(struct wsr_driver *driver, const struct sockaddr *address, socklen_t address_bytes,
+                             int backlog, uint16_t *port)
+{
+    return wsr_uring_file_listen(&of(driver)->files, address, address_bytes, backlog, port);
+}
+
+static void uring_close(struct wsr_driver *driver, wsr_file file)
+{
+    wsr_uring_file_close(&of(driver)->files, file);
+}
+
+static int uring_shutdown(struct wsr_driver *driver, wsr_file file)
+{
+    (void)driver;     /* not as an operation: IORING_OP_SHUTDOWN always takes a kernel thread */
+    return shutdown(file, SHUT_WR) == 0 ? 0 : -errno;
+}
+
+/* ---- Operations ---- */
+
+static void uring_connect(struct wsr_driver *driver, wsr_file file, const struct sockaddr *address,
+                          socklen_t address_bytes, uint64_t token)
+{
+    struct io_uring_sqe *sqe = claim(of(driver), token);
+    if (sqe == NULL)
+        return;
+    io_uring_prep_connect(sqe, file, address, address_bytes);
+    sqe->user_data = token;
+}
+
+static void uring_accept(struct wsr_driver *driver, wsr_file file, uint64_t token)
+{
+    struct uring *u = of(driver);
+
+    int rc = wsr_uring_file_expect(&u->files, token);
+    if (rc < 0) {
+        refuse(u, token, rc);
+        return;
+    }
+    struct io_uring_sqe *sqe = claim(u, token);
+    if (sqe == NULL)
+        return;                               /* its refusal ends the expectation like a completion */
+    io_uring_prep_multishot_accept(sqe, file, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sqe->user_data = token;
+}
+
+static void uring_recv(struct wsr_driver *driver, wsr_file file, uint64_t token)
+{
+    struct io_uring_sqe *sqe = claim(of(driver), token);
+    if (sqe == NULL)
+        return;
+    io_uring_prep_recv_multishot(sqe, file, NULL, 0, 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = WSR_URING_BUFFER_GROUP;
+    sqe->user_data = token;
+}
+
+static void uring_recv_into(struct wsr_driver *driver, wsr_file file, void *to, size_t len, uint64_t token)
+{
+    struct io_uring_sqe *sqe = claim(of(driver), token);
+    if (sqe == NULL)
+        return;
+    io_uring_prep_recv(sqe, file, to, len < TRANSFER_MAX ? len : TRANSFER_MAX, 0);
+    sqe->user_data = token;
+}
+
+static bool arena_has_room(const struct arena *arena, size_t parts_count)
+{
+    return arena->heads_used < ARENA_HEADS && ARENA_PARTS - arena->parts_used >= parts_count;
+}
+
+/* A message header with a copy of @parts, which lives until it is submitted. */
+static struct msghdr *arena_take(struct arena *arena, const struct iovec *parts, size_t parts_count)
+{
+    assert(arena_has_room(arena, parts_count));
+    struct iovec *copy = &arena->parts[arena->parts_used];
+    memcpy(copy, parts, parts_count * sizeof *copy);
+    arena->parts_used += (unsigned)parts_count;
+    struct msghdr *head = &arena->heads[arena->heads_used++];
+    *head = (struct msghdr){ .msg_iov = copy, .msg_iovlen = parts_count };
+    return head;
+}
+
+/* MSG_WAITALL: on plain TCP the kernel goes on by itself after a short send (kernel.md, fact 5). */
+static void uring_send(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
+                       uint64_t token)
+{
+    static const int flags = MSG_NOSIGNAL | MSG_WAITALL;
+    struct uring *u = of(driver);
+
+    assert(parts_count > 0 && parts_count <= WSR_DRIVER_PARTS_MAX);
+    if (parts_count > 1 && !arena_has_room(u->arena, parts_count)) {
+        int rc = submit(u);
+        if (rc < 0) {
+            refuse(u, token, rc);
+            return;
+        }
+    }
+    /* Only after the last call that may submit is a header taken: an empty queue resets the arena. */
+    struct io_uring_sqe *sqe = claim(u, token);
+    if (sqe == NULL)
+        return;
+    if (parts_count == 1) {
+        size_t len = parts[0].iov_len < TRANSFER_MAX ? parts[0].iov_len : TRANSFER_MAX;
+        io_uring_prep_send(sqe, file, parts[0].iov_base, len, flags);
+    } else {
+        io_uring_prep_sendmsg(sqe, file, arena_take(u->arena, parts, parts_count), flags);
+    }
+    sqe->user_data = token;
+}
+
+static void uring_cancel(struct wsr_driver *driver, wsr_file file)
+{
+    struct uring *u = of(driver);
+    struct io_uring_sqe *sqe = claim(u, TOKEN_CANCEL);
+    if (sqe == NULL) {
+        break_down(u, -ENOMEM);               /* somebody would wait for the end of an operation for ever */
+        return;
+    }
+    io_uring_prep_cancel_fd(sqe, file, IORING_ASYNC_CANCEL_ALL);
+    sqe->user_data = TOKEN_CANCEL;
+}
+
+/* ---- Receive buffers ---- */
+
+static int uring_provide(struct wsr_driver *driver, uint8_t *base, uint32_t bytes, uint32_t count)
+{
+    struct uring *u = of(driver);
+    return wsr_uring_buffer_provide(&u->buffers, &u->ring, base, bytes, count);
+}
+
+static void uring_give(struct wsr_driver *driver, uint16_t index)
+{
+    wsr_uring_buffer_give(&of(driver)->buffers, index);
+}
+
+/* ---- Completions ---- */
+
+static void digest_wake(struct uring *u, int result, bool more, bool *woken)
+{
+    /* Acquire-release: pairs with the exchange in uring_wake(). Whoever finds true there wrote what it has to say
+     * before, and the caller sees it after this wait. The eventfd is never read: its poll fires at each write. */
+    atomic_exchange_explicit(&u->wake_pending, false, memory_order_acq_rel);
+    *woken = true;
+    if (!more)
+        u->wake_armed = false;
+    if (result < 0)
+        break_down(u, result);                           /* nobody could wake this driver again */
+}
+
+/* Turn one entry of the kernel into one of ours. False when it was the driver's own. */
+static bool digest(struct uring *u, const struct io_uring_cqe *cqe, struct wsr_completion *out, bool *woken)
+{
+    bool more = (cqe->flags & IORING_CQE_F_MORE) != 0;
+
+    if (!more) {
+        assert(u->in_flight > 0);
+        u->in_flight--;
+    }
+    if (WSR_UNLIKELY(cqe->user_data >= TOKEN_WAKE)) {
+        if (cqe->user_data == TOKEN_WAKE)
+            digest_wake(u, cqe->res, more, woken);
+        return false;
+    }
+    out->token = cqe->user_data;
+    out->result = cqe->res;
+    out->flags = more ? WSR_COMPLETION_MORE : 0;
+    out->buffer = 0;
+    if ((cqe->flags & IORING_CQE_F_BUFFER) != 0) {
+        out->flags |= WSR_COMPLETION_BUFFER;
+        out->buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+    }
+    if (WSR_UNLIKELY(u->files.accepts_count > 0))
+        wsr_uring_file_accepted(&u->files, out);
+    return true;
+}
+
+static unsigned take_refused(struct uring *u, struct wsr_completion *out, unsigned out_count)
+{
+    unsigned taken = 0;
+
+    while (taken < out_count && u->refused_taken < u->refused_count) {
+        const struct refused *r = &u->refused[u->refused_taken++];
+        out[taken] = (struct wsr_completion){ .token = r->token, .result = r->result };
+        wsr_uring_file_accepted(&u->files, &out[taken++]);
+    }
+    if (u->refused_taken == u->refused_count)
+        u->refused_taken = u->refused_count = 0;
+    return taken;
+}
+
+static unsigned reap(struct uring *u, struct wsr_completion *out, unsigned out_count, bool *woken)
+{
+    struct io_uring_cq *cq = &u->ring.cq;
+    unsigned taken = WSR_UNLIKELY(u->refused_count > 0) ? take_refused(u, out, out_count) : 0;
+    unsigned head = *cq->khead;
+    /* Acquire: see has_completions(). */
+    unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
+
+    while (head != tail && taken < out_count) {
+        if (digest(u, &cq->cqes[head & cq->ring_mask], &out[taken], woken))
+            taken++;
+        head++;
+    }
+    /* Release: the kernel writes over the entries only after it has seen the new head. */
+    __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
+    return taken;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * WSR_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t uring_now(struct wsr_driver *driver)
+{
+    (void)driver;
+    return now_ns();
+}
+
+/* Enter, with all that a wait may meet. 1 = completions may be there, 0 = time is over or a signal came, or -errno. */
+static int enter(struct uring *u, bool block, uint64_t deadline_ns)
+{
+    struct __kernel_timespec limit = { 0 };
+    struct io_uring_getevents_arg arg = { .sigmask_sz = _NSIG / 8 };
+    unsigned flags = IORING_ENTER_GETEVENTS;
+    unsigned queued_before = u->queued;
+
+    if (block && deadline_ns < DEADLINE_MAX_NS) {
+        uint64_t time_ns = deadline_ns;
+        if ((u->enter_flags & ENTER_ABS_TIMER) == 0) {
+            uint64_t now = now_ns();
+            time_ns = deadline_ns > now ? deadline_ns - now : 0;
+        }
+        limit.tv_sec = (int64_t)(time_ns / WSR_NS_PER_S);
+        limit.tv_nsec = (int64_t)(time_ns % WSR_NS_PER_S);
+        arg.ts = (uintptr_t)&limit;
+        flags |= IORING_ENTER_EXT_ARG;
+    }
+    bool timed = (flags & IORING_ENTER_EXT_ARG) != 0;
+    int rc = enter_once(u, block ? 1 : 0, flags, timed ? &arg : NULL, timed ? sizeof arg : _NSIG / 8);
+    switch (rc) {
+    case 0:
+        /* When the call submitted something, its result hides how the wait ended. It did not begin when something
+         * stayed queued; else an empty queue of completions means the deadline or a signal. */
+        return u->queued > 0 || queued_before == 0 || has_completions(u) ? 1 : 0;
+    case -ETIME: case -EINTR:
+        return 0;
+    case -EAGAIN: case -EBUSY:
+        return has_completions(u) ? 1 : 0;     /* no memory or no room: take what is there and come again */
+    default:
+        /* EBADR among them: the kernel lost a completion, so some operation will never end. */
+        break_down(u, rc);
+        return rc;
+    }
+}
+
+static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, unsigned out_count, uint64_t deadline_ns)
+{
+    struct uring *u = of(driver);
+    int rc = own(u);
+
+    if (WSR_UNLIKELY(rc < 0))
+        return rc;
+    for (;;) {
+        bool woken = false;
+        if (WSR_UNLIKELY(!u->wake_armed))
+            arm_wake(u);
+        bool block = deadline_ns != 0 && u->wake_armed && !has_completions(u);
+        unsigned wanted = kernel_flags(u);
+        if (WSR_UNLIKELY((wanted & IORING_SQ_CQ_OVERFLOW) != 0))
+            u->counts.overflows++;
+        rc = block || u->queued > 0 || wanted != 0 ? enter(u, block, deadline_ns) : 1;
+        if (rc < 0)
+            return rc;
+        wsr_uring_buffer_publish(&u->buffers);
+        unsigned taken = reap(u, out, out_count, &woken);
+        if (taken > 0 || woken || rc == 0 || deadline_ns == 0)
+            return (int)taken;
+    }
+}
+
+static bool uring_ready(struct wsr_driver *driver)
+{
+    const struct uring *u = of(driver);
+    return has_completions(u) || kernel_flags(u) != 0 || u->queued > 0 || u->state != URING_RUNNING || !u->wake_armed;
+}
+
+static void uring_wake(struct wsr_driver *driver)
+{
+    struct uring *u = of(driver);
+    static const uint64_t one = 1;
+
+    /* Acquire-release: pairs with the exchange in digest_wake(). One write serves all who call until wait() returns. */
+    if (!atomic_exchange_explicit(&u->wake_pending, true, memory_order_acq_rel)) {
+        ssize_t wrote = write(u->wake_fd, &one, sizeof one);
+        (void)wrote;                          /* full only after 2^64 wakes */
+    }
+}
+
+static int uring_descriptor(struct wsr_driver *driver)
+{
+    return of(driver)->ring.ring_fd;
+}
+
+static const char *uring_features(struct wsr_driver *driver)
+{
+    /* Acquire: pairs with the release in own(), after which the words are there. */
+    return atomic_load_explicit(&of(driver)->features, memory_order_acquire);
+}
+
+static struct wsr_driver_counts uring_counts(struct wsr_driver *driver)
+{
+    return of(driver)->counts;
+}
+
+/* ---- Life ---- */
+
+/* Cancel everything and wait for the last completion: after this the kernel writes to no memory of ours. */
+static void drain(struct uring *u)
+{
+    struct wsr_completion ignored[64];
+    bool woken = false;
+
+    if (u->state != URING_RUNNING || u->owner != thread_id())
+        return;           /* not the owner: its thread has ended, and the kernel cancelled its operations then */
+    while (u->in_flight > 0 && u->state == URING_RUNNING) {
+        /* Again and again: an operation between two polls can be missed by a cancel. */
+        struct io_uring_sqe *sqe = claim(u, TOKEN_CANCEL);
+        if (sqe != NULL) {
+            io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY);
+            sqe->user_data = TOKEN_CANCEL;
+        }
+        uint64_t deadline_ns = now_ns() + CANCEL_AGAIN_NS;
+        int rc = 1;
+        while (rc > 0 && u->in_flight > 0) {
+            rc = enter(u, !has_completions(u), deadline_ns);
+            while (has_completions(u))
+                reap(u, ignored, 64, &woken);
+        }
+    }
+}
+
+static void release(struct uring *u)
+{
+    if ((u->enter_flags & IORING_ENTER_REGISTERED_RING) != 0 && u->owner == thread_id())
+        wsr_uring_probe_release_index(&u->ring, (unsigned)u->enter_fd);
+    io_uring_queue_exit(&u->ring);
+    wsr_uring_file_close_all(&u->files);
+    wsr_uring_buffer_release(&u->buffers);
+    close(u->wake_fd);
+    free(u->refused);
+    free(u->arena);
+    free(u);
+}
+
+static void uring_destroy(struct wsr_driver *driver)
+{
+    struct uring *u = of(driver);
+    drain(u);
+    release(u);
+}
+
+static const struct wsr_driver_ops uring_ops = {
+    .name = "io_uring",
+    .open = uring_open,
+    .listen = uring_listen,
+    .close = uring_close,
+    .shutdown = uring_shutdown,
+    .connect = uring_connect,
+    .accept = uring_accept,
+    .recv = uring_recv,
+    .recv_into = uring_recv_into,
+    .send = uring_send,
+    .cancel = uring_cancel,
+    .provide = uring_provide,
+    .give = uring_give,
+    .wait = uring_wait,
+    .ready = uring_ready,
+    .wake = uring_wake,
+    .descriptor = uring_descriptor,
+    .now = uring_now,
+    .features = uring_features,
+    .counts = uring_counts,
+    .destroy = uring_destroy,
+};
+
+static void tell_steps(const struct uring *u, struct wsr_uring_report *report)
+{
+    /* What a later owner will be granted is not known yet: neither a feature nor missing. */
+    uint32_t missing = u->owner != 0 ? WSR_URING_STEPS_ALL & ~u->granted : u->off;
+    wsr_uring_probe_words(report->features, sizeof report->features, u->granted);
+    wsr_uring_probe_words(report->missing, sizeof report->missing, missing);
+}
+
+static struct uring *allocate(void)
+{
+    struct uring *u = aligned_alloc(WSR_CACHE_LINE, sizeof *u);       /* the size is a multiple: a member is aligned */
+    if (u == NULL)
+        return NULL;
+    memset(u, 0, sizeof *u);
+    u->driver.ops = &uring_ops;
+    u->off = wsr_uring_probe_switched_off();
+    u->arena = calloc(1, sizeof *u->arena);
+    if (u->arena == NULL) {
+        free(u);
+        return NULL;
+    }
+    return u;
+}
+
+int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options *options,
+                     struct wsr_uring_report *report)
+{
+    static const struct wsr_uring_options defaults;
+    struct wsr_uring_report unread;
+    int rc;
+
+    if (report == NULL)
+        report = &unread;
+    *report = (struct wsr_uring_report){ 0 };
+    struct uring *u = allocate();
+    if (u == NULL)
+        return wsr_uring_probe_refuse(report, "malloc", ENOMEM);
+    u->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (u->wake_fd < 0) {
+        rc = wsr_uring_probe_refuse(report, "eventfd", errno);
+        goto fail;
+    }
+    rc = wsr_uring_probe_open(&u->ring, options != NULL ? options : &defaults, u->off, report);
+    if (rc < 0)
+        goto fail;
+
+    u->enter_fd = u->ring.ring_fd;
+    u->granted = WSR_URING_STEPS_BASE;
+    wsr_uring_probe_words(u->words[0], sizeof u->words[0], u->granted);
+    /* Relaxed: nobody else has the driver yet. Pairs with the load in uring_features(). */
+    atomic_store_explicit(&u->features, u->words[0], memory_order_relaxed);
+    if ((u->ring.flags & IORING_SETUP_R_DISABLED) == 0)
+        own(u);                               /* cannot fail: there is nothing to enable */
+    tell_steps(u, report);
+    *driver = &u->driver;
+    return 0;
+
+fail:
+    wsr_uring_probe_words(report->missing, sizeof report->missing, WSR_URING_STEPS_ALL);
+    if (u->wake_fd >= 0)
+        close(u->wake_fd);
+    free(u->arena);
+    free(u);
+    return rc;
+}

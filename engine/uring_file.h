@@ -1,0 +1,27 @@
+/* Sockets as plain descriptors, and which of them are open. A part of the io_uring driver. */
+#ifndef WSR_URING_FILE_H
+#define WSR_URING_FILE_H
+
+#include "driver.h"
+
+struct wsr_uring_files {
+    uint8_t *open;                /* one bit per descriptor that is not closed yet; grows with the highest */
+    size_t bytes;
+    uint64_t *accepts;            /* tokens of accepts in flight: their results are new files */
+    unsigned accepts_count, accepts_room;
+};
+
+/* As the operations of the same name in driver.h. */
+wsr_file wsr_uring_file_open(struct wsr_uring_files *files, const struct wsr_driver_setup *setup);
+wsr_file wsr_uring_file_listen(struct wsr_uring_files *files, const struct sockaddr *address, socklen_t address_bytes,
+                               int backlog, uint16_t *port);
+void wsr_uring_file_close(struct wsr_uring_files *files, wsr_file file);
+
+/* Completions with @token bring new files, until one without MORE. 0 or -ENOMEM. */
+int wsr_uring_file_expect(struct wsr_uring_files *files, uint64_t token);
+/* Take over the file if @done brings one. Without memory it is closed, and the result is -ENOMEM. */
+void wsr_uring_file_accepted(struct wsr_uring_files *files, struct wsr_completion *done);
+
+void wsr_uring_file_close_all(struct wsr_uring_files *files);     /* and forget them */
+
+#endif

@@ -1,0 +1,144 @@
+/* engine/entropy.c: nothing twice, nothing left behind, nothing shared with a forked child.
+ * SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/entropy.h"
+
+/* With 2^20 bytes the counts of a fair source lie within 4096 +- 64 (one sigma); eight sigma never happen. */
+static void every_byte_value_is_about_equally_frequent(void **state)
+{
+    (void)state;
+    struct wsr_entropy entropy = { 0 };
+    unsigned counts[256] = { 0 };
+    for (unsigned i = 0; i < 1u << 18; i++) {
+        uint8_t key[4];
+        wsr_entropy_take(&entropy, key, sizeof key);
+        for (unsigned j = 0; j < sizeof key; j++)
+            counts[key[j]]++;
+    }
+    for (unsigned value = 0; value < 256; value++)
+        assert_in_range(counts[value], 4096 - 512, 4096 + 512);
+}
+
+/* RFC 6455 5.3: a mask key must not be predictable from the one before; least of all the same. */
+static void bytes_are_handed_out_once_across_batches(void **state)
+{
+    (void)state;
+    struct wsr_entropy entropy = { 0 };
+    uint8_t before[16] = { 0 };
+    for (unsigned i = 0; i < 3 * WSR_ENTROPY_BATCH / 16; i++) {
+        uint8_t now[16];
+        wsr_entropy_take(&entropy, now, sizeof now);
+        assert_memory_not_equal(now, before, sizeof now);
+        memcpy(before, now, sizeof now);
+    }
+}
+
+static void what_was_handed_out_is_wiped(void **state)
+{
+    (void)state;
+    struct wsr_entropy entropy = { 0 };
+    static const uint8_t zeros[WSR_ENTROPY_BATCH];
+    uint8_t out[100];
+    for (unsigned taken = sizeof out; taken <= WSR_ENTROPY_BATCH; taken += sizeof out) {
+        wsr_entropy_take(&entropy, out, sizeof out);
+        assert_int_equal(entropy.left, WSR_ENTROPY_BATCH - taken);
+        assert_memory_equal(entropy.batch, zeros, taken);
+        assert_memory_not_equal(entropy.batch + taken, zeros, WSR_ENTROPY_BATCH - taken);
+    }
+}
+
+static void a_whole_batch_and_nothing_are_allowed(void **state)
+{
+    (void)state;
+    struct wsr_entropy entropy = { 0 };
+    static uint8_t out[WSR_ENTROPY_BATCH];
+    static const uint8_t zeros[WSR_ENTROPY_BATCH];
+    for (unsigned round = 0; round < 3; round++) {
+        memset(out, 0, sizeof out);
+        wsr_entropy_take(&entropy, out, sizeof out);
+        assert_memory_not_equal(out, zeros, sizeof out);
+        assert_int_equal(entropy.left, 0);
+        wsr_entropy_take(&entropy, out, 0);
+    }
+}
+
+/* What @entropy gives in a child of this process. */
+static void take_in_child(const struct wsr_entropy *entropy, unsigned depth, uint8_t out[16])
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct wsr_entropy own = *entropy;
+        uint8_t mine[16];
+        if (depth > 1 && fork() != 0) {
+            wait(NULL);
+            _exit(0);
+        }
+        wsr_entropy_take(&own, mine, sizeof mine);
+        _exit(write(ends[1], mine, sizeof mine) == sizeof mine ? 0 : 1);
+    }
+    close(ends[1]);
+    assert_int_equal(read(ends[0], out, 16), 16);
+    close(ends[0]);
+    waitpid(child, NULL, 0);
+}
+
+/* RFC 6455 10.3 */
+static void a_forked_child_takes_other_bytes_than_its_parent(void **state)
+{
+    (void)state;
+    struct wsr_entropy entropy = { 0 };
+    uint8_t bytes[4][16];
+    wsr_entropy_take(&entropy, bytes[0], 16);
+    take_in_child(&entropy, 1, bytes[1]);
+    take_in_child(&entropy, 1, bytes[2]);
+    take_in_child(&entropy, 2, bytes[3]);
+    wsr_entropy_take(&entropy, bytes[0], 16);
+    for (unsigned a = 0; a < 4; a++) {
+        for (unsigned b = 0; b < a; b++)
+            assert_memory_not_equal(bytes[a], bytes[b], 16);
+    }
+}
+
+static void *take_much(void *argument)
+{
+    (void)argument;
+    static _Thread_local struct wsr_entropy entropy;
+    uint8_t out[32];
+    for (unsigned i = 0; i < 10000; i++)
+        wsr_entropy_take(&entropy, out, sizeof out);
+    return NULL;
+}
+
+static void threads_with_streams_of_their_own_do_not_meet(void **state)
+{
+    (void)state;
+    pthread_t threads[3];
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take_much, NULL), 0);
+    for (unsigned i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_byte_value_is_about_equally_frequent),
+        cmocka_unit_test(bytes_are_handed_out_once_across_batches),
+        cmocka_unit_test(what_was_handed_out_is_wiped),
+        cmocka_unit_test(a_whole_batch_and_nothing_are_allowed),
+        cmocka_unit_test(a_forked_child_takes_other_bytes_than_its_parent),
+        cmocka_unit_test(threads_with_streams_of_their_own_do_not_meet),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

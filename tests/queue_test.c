@@ -1,0 +1,353 @@
+/* engine/queue: what leaves, in which order, at every way of ending sends short.
+ * SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "engine/queue.h"
+
+#define PARTS_MAX 16
+
+struct bench {
+    struct wsr_slab *slab;
+    struct wsr_queue queue;
+    char wire[4096];            /* what the kernel took */
+    size_t wire_bytes;
+    uint64_t credit;
+    struct iovec parts[PARTS_MAX];
+    size_t parts_count;
+};
+
+static void open_bench(struct bench *bench)
+{
+    memset(bench, 0, sizeof *bench);
+    bench->slab = wsr_slab_create(4u << 20);
+    assert_non_null(bench->slab);
+}
+
+static void close_bench(struct bench *bench)
+{
+    wsr_queue_clear(&bench->queue, bench->slab);
+    wsr_slab_destroy(bench->slab);
+}
+
+static struct wsr_chunk *chunk_of(struct bench *bench, const char *text, uint32_t overhead)
+{
+    struct wsr_chunk *chunk = wsr_slab_take(bench->slab, 1);
+    assert_non_null(chunk);
+    chunk->used = (uint32_t)strlen(text);
+    chunk->overhead = overhead;
+    memcpy(chunk->data, text, chunk->used);
+    return chunk;
+}
+
+/* A message whose words between blanks are a chunk each; the first has one byte of overhead. */
+static void push(struct bench *bench, const char *words)
+{
+    struct wsr_chunk *first = NULL, **end = &first;
+    char copy[256];
+    char *save = NULL;
+    snprintf(copy, sizeof copy, "%s", words);
+    for (char *word = strtok_r(copy, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
+        *end = chunk_of(bench, word, first == NULL);
+        end = &(*end)->next;
+    }
+    wsr_queue_push(&bench->queue, first);
+}
+
+static void push_pong(struct bench *bench, const char *text)
+{
+    struct wsr_chunk *chunk = chunk_of(bench, text, 0);
+    chunk->is_control = true;
+    chunk->is_pong = true;
+    wsr_queue_push_control(&bench->queue, chunk);
+}
+
+static void push_close(struct bench *bench, const char *text)
+{
+    struct wsr_chunk *chunk = chunk_of(bench, text, 0);
+    chunk->is_control = true;
+    wsr_queue_push(&bench->queue, chunk);
+}
+
+static size_t launch(struct bench *bench)
+{
+    size_t bytes = 0;
+    bench->parts_count = wsr_queue_launch(&bench->queue, bench->parts, PARTS_MAX);
+    for (size_t i = 0; i < bench->parts_count; i++)
+        bytes += bench->parts[i].iov_len;
+    return bytes;
+}
+
+static void land(struct bench *bench, size_t bytes)
+{
+    size_t left = bytes;
+    for (size_t i = 0; i < bench->parts_count && left > 0; i++) {
+        size_t take = left < bench->parts[i].iov_len ? left : bench->parts[i].iov_len;
+        memcpy(bench->wire + bench->wire_bytes, bench->parts[i].iov_base, take);
+        bench->wire_bytes += take;
+        left -= take;
+    }
+    assert_int_equal(left, 0);
+    bench->wire[bench->wire_bytes] = '\0';
+    bench->credit += wsr_queue_landed(&bench->queue, bench->slab, bytes).payload_bytes;
+    assert_false(wsr_queue_in_flight(&bench->queue));
+}
+
+static void drain(struct bench *bench)
+{
+    while (!wsr_queue_is_empty(&bench->queue))
+        land(bench, launch(bench));
+    assert_int_equal(bench->queue.pongs_count, 0);
+    assert_null(bench->queue.last);
+}
+
+/* SEND-09, SEND-15, BUF-05: every pair of short ends; the bytes and the credit add up. */
+static void messages_leave_in_order_at_every_split(void **state)
+{
+    (void)state;
+    for (size_t first = 0; first <= 14; first++) {
+        for (size_t second = 0; second <= 14 - first; second++) {
+            struct bench bench;
+            open_bench(&bench);
+            push(&bench, "_abc def g");
+            push(&bench, "_");
+            push(&bench, "_hijk");
+            size_t all = launch(&bench);
+            assert_int_equal(all, 14);
+            land(&bench, first);
+            if (!wsr_queue_is_empty(&bench.queue)) {
+                launch(&bench);
+                land(&bench, second);
+            }
+            char want[16];
+            snprintf(want, sizeof want, "%.*s", (int)(first + second), "_abcdefg__hijk");
+            assert_string_equal(bench.wire, want);
+            uint64_t payload = 0;
+            for (const char *at = want; *at != '\0'; at++)
+                payload += *at != '_';
+            assert_int_equal(bench.credit, payload);
+            drain(&bench);
+            assert_string_equal(bench.wire, "_abcdefg__hijk");
+            assert_int_equal(bench.credit, 11);
+            close_bench(&bench);
+        }
+    }
+}
+
+static void a_launch_takes_no_more_parts_than_asked_for(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    push(&bench, "_a b c d e");
+    push(&bench, "_f");
+    for (size_t max = 1; max <= 7; max++) {
+        struct iovec parts[PARTS_MAX];
+        size_t count = wsr_queue_launch(&bench.queue, parts, max);
+        assert_int_equal(count, max < 6 ? max : 6);
+        wsr_queue_landed(&bench.queue, bench.slab, 0);
+    }
+    drain(&bench);
+    assert_string_equal(bench.wire, "_abcde_f");
+    close_bench(&bench);
+}
+
+/* CTL-02 */
+static void a_pong_goes_before_messages_that_were_not_begun(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    push(&bench, "_a b");
+    push(&bench, "_c");
+    push_pong(&bench, "1");
+    push_pong(&bench, "2");
+    drain(&bench);
+    assert_string_equal(bench.wire, "12_ab_c");
+    close_bench(&bench);
+}
+
+/* CTL-02, SEND-13: never inside a frame that is in flight or half sent, however its launches and ends cut it. */
+static void a_pong_waits_for_the_end_of_the_message_under_way(void **state)
+{
+    (void)state;
+    for (size_t sent = 0; sent <= 4; sent++) {
+        for (int in_flight = 0; in_flight <= 1; in_flight++) {
+            struct bench bench;
+            open_bench(&bench);
+            push(&bench, "_ab cd e");
+            bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 2);
+            land(&bench, sent);
+            push(&bench, "_f");
+            if (in_flight)
+                bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 1);
+            push_pong(&bench, "1");
+            push_pong(&bench, "2");
+            if (in_flight)
+                land(&bench, 1);
+            drain(&bench);
+            assert_string_equal(bench.wire, sent == 0 && !in_flight ? "12_abcde_f" : "_abcde12_f");
+            close_bench(&bench);
+        }
+    }
+}
+
+/* CTL-02, CTL-03: a short end brings a nearer boundary; older Pongs use it first. */
+static void pongs_keep_their_order_after_a_short_send(void **state)
+{
+    (void)state;
+    for (size_t sent = 0; sent <= 6; sent++) {
+        struct bench bench;
+        open_bench(&bench);
+        push(&bench, "_ab");
+        push(&bench, "_cd");
+        launch(&bench);
+        push_pong(&bench, "1");
+        push_close(&bench, "X");
+        push_pong(&bench, "2");
+        land(&bench, sent);
+        push_pong(&bench, "3");
+        assert_int_equal(bench.queue.pongs_count, 3);
+        drain(&bench);
+        const char *want = sent == 0 ? "123_ab_cdX" : sent <= 3 ? "_ab123_cdX" : "_ab_cd1X23";
+        assert_string_equal(bench.wire, want);
+        close_bench(&bench);
+    }
+}
+
+/* CTL-03 */
+static void the_newest_waiting_pong_is_found_and_none_in_flight(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    assert_null(wsr_queue_waiting_pong(&bench.queue));
+    push(&bench, "_a");
+    assert_null(wsr_queue_waiting_pong(&bench.queue));
+    push_pong(&bench, "1");
+    push_pong(&bench, "2");
+    assert_int_equal(wsr_queue_waiting_pong(&bench.queue)->data[0], '2');
+    bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 2);
+    assert_null(wsr_queue_waiting_pong(&bench.queue));
+    push_pong(&bench, "3");
+    assert_int_equal(bench.queue.pongs_count, 3);
+    assert_int_equal(wsr_queue_waiting_pong(&bench.queue)->data[0], '3');
+    land(&bench, 2);
+    assert_int_equal(bench.queue.pongs_count, 1);
+    drain(&bench);
+    assert_string_equal(bench.wire, "123_a");
+    close_bench(&bench);
+}
+
+/* A Pong that is half sent must not be replaced. */
+static void a_half_sent_pong_does_not_wait(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    push_pong(&bench, "12");
+    launch(&bench);
+    land(&bench, 1);
+    assert_null(wsr_queue_waiting_pong(&bench.queue));
+    assert_int_equal(bench.queue.pongs_count, 1);
+    drain(&bench);
+    assert_string_equal(bench.wire, "12");
+    close_bench(&bench);
+}
+
+/* CLOSE-20, SEND-14: the message under way is finished, all behind it is dropped, credit or not. */
+static void what_was_not_begun_can_be_dropped(void **state)
+{
+    (void)state;
+    for (size_t sent = 0; sent <= 5; sent++) {
+        for (int in_flight = 0; in_flight <= 1; in_flight++) {
+            struct bench bench;
+            open_bench(&bench);
+            push(&bench, "_abc d");
+            bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 2);
+            land(&bench, sent);
+            push(&bench, "_e f");
+            push(&bench, "_g");
+            push_pong(&bench, "1");
+            if (in_flight)
+                bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 1);
+            const char *kept = sent > 0 ? "_abcd" : "";
+            if (in_flight)
+                kept = sent == 0 ? "1" : sent == 5 ? "_abcd1" : "_abcd";
+            wsr_queue_drop_waiting(&bench.queue, bench.slab);
+            push_close(&bench, "X");
+            if (in_flight)
+                land(&bench, 1);
+            drain(&bench);
+            char want[16];
+            snprintf(want, sizeof want, "%sX", kept);
+            assert_string_equal(bench.wire, want);
+            close_bench(&bench);
+        }
+    }
+}
+
+/* Random steps against the text that must come out: messages whole and in order, Pongs whole and in order. */
+static void any_mix_of_steps_keeps_frames_whole_and_in_order(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 200; seed++) {
+        struct bench bench;
+        unsigned random = seed;
+        char text[32];
+        unsigned messages = 0, pongs = 0, in_flight = 0;
+        size_t bytes = 0;
+        open_bench(&bench);
+        for (int step = 0; step < 120; step++) {
+            unsigned what = (unsigned)rand_r(&random) % 4;
+            if (what == 0) {
+                snprintf(text, sizeof text, rand_r(&random) % 2 ? "_m%u ;" : "_ m %u ;", messages++);
+                push(&bench, text);
+            } else if (what == 1) {
+                snprintf(text, sizeof text, "_p%u;", pongs++);
+                push_pong(&bench, text);
+            } else if (what == 2 && !in_flight && !wsr_queue_is_empty(&bench.queue)) {
+                bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 1 + (size_t)rand_r(&random) % 4);
+                bytes = 0;
+                for (size_t i = 0; i < bench.parts_count; i++)
+                    bytes += bench.parts[i].iov_len;
+                in_flight = 1;
+            } else if (what == 3 && in_flight) {
+                land(&bench, (size_t)rand_r(&random) % (bytes + 1));
+                in_flight = 0;
+            }
+        }
+        if (in_flight)
+            land(&bench, 0);
+        drain(&bench);
+        unsigned next_message = 0, next_pong = 0;
+        char *save = NULL;
+        for (char *frame = strtok_r(bench.wire, ";", &save); frame != NULL; frame = strtok_r(NULL, ";", &save)) {
+            snprintf(text, sizeof text, "_%c%u", frame[1], frame[1] == 'm' ? next_message++ : next_pong++);
+            assert_string_equal(frame, text);
+        }
+        assert_int_equal(next_message, messages);
+        assert_int_equal(next_pong, pongs);
+        close_bench(&bench);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(messages_leave_in_order_at_every_split),
+        cmocka_unit_test(a_launch_takes_no_more_parts_than_asked_for),
+        cmocka_unit_test(a_pong_goes_before_messages_that_were_not_begun),
+        cmocka_unit_test(a_pong_waits_for_the_end_of_the_message_under_way),
+        cmocka_unit_test(pongs_keep_their_order_after_a_short_send),
+        cmocka_unit_test(the_newest_waiting_pong_is_found_and_none_in_flight),
+        cmocka_unit_test(a_half_sent_pong_does_not_wait),
+        cmocka_unit_test(what_was_not_begun_can_be_dropped),
+        cmocka_unit_test(any_mix_of_steps_keeps_frames_whole_and_in_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
