@@ -93,13 +93,3 @@ void wsr_deliver_reclaim(struct wsr_deliver *deliver)
             wsr_pool_unuse(event->loan);
     }
 }
-
-void wsr_deliver_abandon(struct wsr_deliver *deliver)
-{
-    struct wsr_ring_spsc *ring = &deliver->events;
-    for (; ring->reclaimed != ring->write; ring->reclaimed++) {
-        struct wsr_event *event = &ring->slots[ring->reclaimed & ring->mask];
-        if (event->loan != NULL)
-            wsr_pool_unuse(event->loan);
-    }
-}

@@ -56,8 +56,8 @@ static inline bool wsr_deliver_has_passed(const struct wsr_deliver *deliver, uin
 /* An event without memory: OPEN, WRITABLE, CLOSING, GONE. There is room. */
 void wsr_deliver_plain(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t type);
 /*
- * A message: inside @buffer, of which the caller has a use, or inside @block (session memory), which passes to the event. While
- * buffers are scarce the bytes are copied instead of lent. There is room.
+ * A message: inside @buffer, of which the caller has a use, or inside @block (session memory), which passes to the
+ * event. While buffers are scarce the bytes are copied instead of lent. There is room.
  */
 void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t kind, struct wsr_bytes data,
                          struct wsr_loan *buffer, uint8_t *block);
@@ -66,7 +66,5 @@ void wsr_deliver_close(struct wsr_deliver *deliver, struct wsr_socket *socket, c
 
 /* Take back what the events that the consumer has passed had lent. */
 void wsr_deliver_reclaim(struct wsr_deliver *deliver);
-/* The consumer is no more: take back what every event had lent. */
-void wsr_deliver_abandon(struct wsr_deliver *deliver);
 
 #endif

@@ -77,9 +77,11 @@ const char *wsr_dial_text(int system_errno)
     case ENFILE:
         return "this machine has no file descriptor left; raise the sysctl fs.file-max or open fewer sockets";
     case EADDRNOTAVAIL:
-        return "no local address or port is free; widen the sysctl net.ipv4.ip_local_port_range, or use more source addresses";
+        return "no local address or port is free; widen the sysctl net.ipv4.ip_local_port_range, or use more source "
+               "addresses";
     case EAFNOSUPPORT:
-        return "the source address and the host's address are of different families; give a source address of the host's";
+        return "the source address and the host's address are of different families; give a source address of the "
+               "host's";
     case ECONNRESET:
         return "the connection was reset while it was being made; check that the server accepts connections there";
     case EACCES:

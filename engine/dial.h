@@ -18,9 +18,9 @@ struct wsr_dial {
 WSR_MUST_USE int wsr_dial_parse(struct wsr_address *out, const char *text, struct wsr_fault *why);
 
 /*
- * Make a socket for the next candidate. Returns its file with *address, which lives in @dial, and the moment until which this
- * attempt may take: an even share of what is left, so that one silent address does not use up the others' time. Returns -1 when
- * no candidate is left; last_errno then says why the last one failed.
+ * Make a socket for the next candidate. Returns its file with *address, which lives in @dial, and the moment until
+ * which this attempt may take: an even share of what is left, so that one silent address does not use up the others'
+ * time. Returns -1 when no candidate is left; last_errno then says why the last one failed.
  */
 wsr_file wsr_dial_next(struct wsr_dial *dial, struct wsr_driver *driver, uint64_t now_ns,
                        const struct wsr_address **address, uint64_t *attempt_deadline_ns);

@@ -55,27 +55,32 @@ struct wsr_driver_ops {
      * What cannot be queued completes with an error. */
     void (*connect)(struct wsr_driver *driver, wsr_file file, const struct sockaddr *address, socklen_t address_bytes,
                     uint64_t token);          /* @address lives until the completion */
-    void (*accept)(struct wsr_driver *driver, wsr_file file, uint64_t token);       /* multishot: result is a file, TCP_NODELAY set */
-    void (*recv)(struct wsr_driver *driver, wsr_file file, uint64_t token);         /* multishot, into provided buffers;
-                                                                                       0 = end of stream, -ENOBUFS = none left */
+    /* Multishot: each result is a file, with TCP_NODELAY set. */
+    void (*accept)(struct wsr_driver *driver, wsr_file file, uint64_t token);
+    /* Multishot, into provided buffers: 0 = end of stream, -ENOBUFS = none left. */
+    void (*recv)(struct wsr_driver *driver, wsr_file file, uint64_t token);
     void (*recv_into)(struct wsr_driver *driver, wsr_file file, void *to, size_t len, uint64_t token);   /* once */
-    /* @parts is copied; the memory behind it lives until the completion. May end short. At most WSR_DRIVER_PARTS_MAX. */
-    void (*send)(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count, uint64_t token);
+    /* @parts is copied; the memory behind it lives until the completion. May end short. At most
+     * WSR_DRIVER_PARTS_MAX. */
+    void (*send)(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
+                 uint64_t token);
     /* End every operation in flight on @file: each completes on its own, with -ECANCELED or its true result. */
     void (*cancel)(struct wsr_driver *driver, wsr_file file);
 
-    /* Register @count buffers (power of two) of @bytes each at @base; all are the kernel's at first. Once. 0 or -errno. */
+    /* Register @count buffers (power of two) of @bytes each at @base; all are the kernel's at first. Once. 0 or
+     * -errno. */
     int (*provide)(struct wsr_driver *driver, uint8_t *base, uint32_t bytes, uint32_t count);
     /* Give buffer @index back; published with the next wait at the latest. */
     void (*give)(struct wsr_driver *driver, uint16_t index);
 
     /*
-     * Submit what is queued and take up to @out_count completions, waiting for the first until @deadline_ns of now() (0 = do
-     * not wait; WSR_NEVER = without end). Returns their number; 0 when the deadline is over, after wake() or a signal;
-     * -errno when the driver is broken.
+     * Submit what is queued and take up to @out_count completions, waiting for the first until @deadline_ns of now()
+     * (0 = do not wait; WSR_NEVER = without end). Returns their number; 0 when the deadline is over, after wake() or a
+     * signal; -errno when the driver is broken.
      */
     int (*wait)(struct wsr_driver *driver, struct wsr_completion *out, unsigned out_count, uint64_t deadline_ns);
-    /* Are completions there, seen from user space without a system call? For spinning; false may be late, never for ever. */
+    /* Are completions there, seen from user space without a system call? For spinning; false may be late, never for
+     * ever. */
     bool (*ready)(struct wsr_driver *driver);
     /* Make a wait() in progress, or else the next one, return. From any thread. */
     void (*wake)(struct wsr_driver *driver);

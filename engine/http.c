@@ -9,9 +9,9 @@ static const char version[] = "HTTP/1.1 ";
 #define VERSION_CHARS (sizeof version - 1)
 
 static const char text_version[] = "the answer is not HTTP/1.1: a response must begin with \"HTTP/1.1 \"";
-static const char text_status[] = 
+static const char text_status[] =
     "the status must be three digits, followed by a space and the reason or by the line's end";
-static const char text_reason[] = 
+static const char text_reason[] =
     "a control character in the reason phrase, where only text, spaces and tabs may stand";
 static const char text_bare_lf[] = "a line of the answer's head ends with LF alone: it must end with CR LF";
 static const char text_bare_cr[] = "a CR inside a line of the answer's head: it may only stand before LF";

@@ -26,12 +26,14 @@ struct wsr_pool {
     uint32_t buffer_bytes;
     uint64_t loan_max_bytes;
     void *owner;
-    _Atomic uint32_t out_count;          /* buffers that the kernel does not have; written by the worker, read by statistics */
+    /* buffers that the kernel does not have; written by the worker, read by statistics */
+    _Atomic uint32_t out_count;
     _Atomic uint64_t block_bytes;        /* the same for memory of blocks in use */
     struct block *all_first;
     struct wsr_loan *kept[BLOCK_CLASSES_COUNT];
     uint32_t kept_count[BLOCK_CLASSES_COUNT];
-    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic(struct wsr_loan *) returned;   /* pushed by wsr_pool_release(), emptied by collect */
+    /* pushed by wsr_pool_release(), emptied by collect */
+    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic(struct wsr_loan *) returned;
 };
 
 int wsr_pool_create(struct wsr_pool **pool, struct wsr_driver *driver, const struct wsr_pool_options *options)
@@ -40,7 +42,8 @@ int wsr_pool_create(struct wsr_pool **pool, struct wsr_driver *driver, const str
     if (p == NULL)
         return WSR_ERR_MEMORY;
     *p = (struct wsr_pool){ .driver = driver, .buffers_count = options->buffers_count,
-                            .buffer_bytes = options->buffer_bytes, .loan_max_bytes = options->loan_max_bytes, .owner = options->owner };
+                            .buffer_bytes = options->buffer_bytes, .loan_max_bytes = options->loan_max_bytes,
+                            .owner = options->owner };
     int rc = WSR_ERR_MEMORY;
     p->base_bytes = (size_t)p->buffers_count * p->buffer_bytes;
     p->base = mmap(NULL, p->base_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -173,8 +176,8 @@ void wsr_pool_unuse(struct wsr_loan *loan)
     assert(loan->uses > 0 && !loan->is_home);
     if (--loan->uses > 0)
         return;
-    /* Pairs with the release exchange in wsr_pool_release(): zero means that the holders' reads are over. A loan that is
-     * still held, or on the stack, goes home by wsr_pool_collect(). */
+    /* Pairs with the release exchange in wsr_pool_release(): zero means that the holders' reads are over. A loan that
+     * is still held, or on the stack, goes home by wsr_pool_collect(). */
     if (atomic_load_explicit(&loan->holds, memory_order_acquire) == 0)
         go_home(loan);
 }
@@ -189,9 +192,9 @@ void wsr_pool_release(struct wsr_loan *loan)
 {
     struct wsr_pool *pool = loan->pool;
     uint32_t old = atomic_load_explicit(&loan->holds, memory_order_relaxed);
-    /* The hold ends and the loan is marked as on the stack in one step: whoever sets the mark pushes, and until collect()
-     * clears it the loan stays; whoever finds it set must not touch the loan again. Ends our reads of the memory: pairs with
-     * the acquire operations in wsr_pool_unuse() and wsr_pool_collect(). */
+    /* The hold ends and the loan is marked as on the stack in one step: whoever sets the mark pushes, and until
+     * collect() clears it the loan stays; whoever finds it set must not touch the loan again. Ends our reads of the
+     * memory: pairs with the acquire operations in wsr_pool_unuse() and wsr_pool_collect(). */
     while (!atomic_compare_exchange_weak_explicit(&loan->holds, &old, (old - HOLD_ONE) | HOLD_ON_STACK,
                                                   memory_order_acq_rel, memory_order_relaxed))
         assert(old >= HOLD_ONE);

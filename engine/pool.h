@@ -1,5 +1,5 @@
-/* Receive memory of one worker: buffers, sized when it is made, that are lent to the application, and blocks for messages
- * that had to be copied. What is sent lies in slab.h. */
+/* Receive memory of one worker: buffers, sized when it is made, that are lent to the application, and blocks for
+ * messages that had to be copied. What is sent lies in slab.h. */
 #ifndef WSR_POOL_H
 #define WSR_POOL_H
 
@@ -11,12 +11,12 @@
 struct wsr_loan {
     struct wsr_pool *pool;
     struct wsr_loan *next;            /* free for the loan's owner */
-    struct wsr_loan *returned_next;   /* in the stack of returned holds: the owner may have the loan in a list meanwhile */
+    struct wsr_loan *returned_next;   /* stack of returned holds, while the owner may have the loan in a list */
     size_t capacity;                  /* block: bytes */
     uint32_t filled;                  /* buffer: bytes that the kernel put there */
     uint32_t parsed;                  /* buffer: of them, parsed by the connection */
-    _Atomic uint32_t holds;           /* wsr_event_hold() minus wsr_hold_release(), doubled; the lowest bit is set while in the
-                                         stack of returned holds */
+    _Atomic uint32_t holds;           /* wsr_event_hold() minus wsr_hold_release(), doubled; the lowest bit is set
+                                         while in the stack of returned holds */
     uint32_t uses;                    /* worker: events that the consumer has not passed, and parsing under way */
     uint16_t index;                   /* buffer: number in the driver's ring */
     bool is_block;
@@ -33,7 +33,8 @@ struct wsr_pool_options {
 struct wsr_pool;
 
 /* Make the memory and hand the buffers to @driver. Returns 0, WSR_ERR_MEMORY or WSR_ERR_SYSTEM. */
-WSR_MUST_USE int wsr_pool_create(struct wsr_pool **pool, struct wsr_driver *driver, const struct wsr_pool_options *options);
+WSR_MUST_USE int wsr_pool_create(struct wsr_pool **pool, struct wsr_driver *driver,
+                                 const struct wsr_pool_options *options);
 /* As the options said: whom to tell when a hold was released. Any thread. */
 void *wsr_pool_owner(const struct wsr_pool *pool);
 /* The driver gave up the buffers before. Loans still held are void. */
@@ -50,8 +51,8 @@ static inline void wsr_pool_use(struct wsr_loan *loan)
 /* End one use; the last gives the memory back unless the application holds it. */
 void wsr_pool_unuse(struct wsr_loan *loan);
 
-/* Application: keep and give back. hold: the consumer, while lent. release: any thread; a worker that waits for memory is to be
- * woken then. */
+/* Application: keep and give back. hold: the consumer, while lent. release: any thread; a worker that waits for memory
+ * is to be woken then. */
 void wsr_pool_hold(struct wsr_loan *loan);
 void wsr_pool_release(struct wsr_loan *loan);
 /* Take back what wsr_pool_release() returned. */
@@ -69,7 +70,8 @@ uint64_t wsr_pool_loan_bytes(const struct wsr_pool *pool);
 
 /* A block of at least @bytes, in use once; NULL without memory. */
 struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes);
-/* Make @block (NULL = none yet) at least @wanted bytes large, keeping @used. NULL without memory, @block then being as it was. */
+/* Make @block (NULL = none yet) at least @wanted bytes large, keeping @used. NULL without memory, @block then being as
+ * it was. */
 struct wsr_loan *wsr_pool_block_grow(struct wsr_pool *pool, struct wsr_loan *block, size_t used, size_t wanted);
 /* Bytes of a block, and the block of such bytes. */
 uint8_t *wsr_pool_block_bytes(struct wsr_loan *block);

@@ -101,6 +101,20 @@ struct wsr_chunk *wsr_queue_control_frame(struct wsr_slab *slab, enum wsr_opcode
     return chunk;
 }
 
+struct wsr_chunk *wsr_queue_close_frame(struct wsr_slab *slab, uint16_t code, struct wsr_bytes reason,
+                                        const uint8_t key[4])
+{
+    uint8_t payload[WSR_FRAME_CONTROL_MAX];
+    const size_t room = sizeof payload - sizeof code;
+    if (code == 0)
+        return wsr_queue_control_frame(slab, WSR_OPCODE_CLOSE, wsr_bytes_of(NULL, 0), key);
+    size_t reason_bytes = reason.len < room ? reason.len : room;
+    wsr_store_be16(payload, code);
+    if (reason_bytes > 0)
+        memcpy(payload + sizeof code, reason.data, reason_bytes);
+    return wsr_queue_control_frame(slab, WSR_OPCODE_CLOSE, wsr_bytes_of(payload, sizeof code + reason_bytes), key);
+}
+
 size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t parts_max)
 {
     assert(queue->flight_last == NULL);
@@ -131,8 +145,8 @@ static void remove_first(struct wsr_queue *queue, struct wsr_slab *slab)
     wsr_slab_give(slab, chunk);
 }
 
-/* The send that ended with @behind was short, so there is a nearer frame boundary now: Pongs that waited behind it go there,
- * or a newer Pong would overtake them. A Close that waits stays behind the messages (SEND-09). */
+/* The send that ended with @behind was short, so there is a nearer frame boundary now: Pongs that waited behind it go
+ * there, or a newer Pong would overtake them. A Close that waits stays behind the messages (SEND-09). */
 static void bring_pongs_forward(struct wsr_queue *queue, struct wsr_chunk *behind)
 {
     struct wsr_queue pongs = { 0 };

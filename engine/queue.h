@@ -39,7 +39,12 @@ void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab);
 struct wsr_chunk *wsr_queue_control_frame(struct wsr_slab *slab, enum wsr_opcode opcode, struct wsr_bytes payload,
                                           const uint8_t key[4]);
 
-/* Describe what is to be sent next, at most @parts_max pieces, and mark it as in flight. Returns the number of pieces. */
+/* The same for a Close frame with @code (0 = empty body) and as much of @reason as fits. */
+struct wsr_chunk *wsr_queue_close_frame(struct wsr_slab *slab, uint16_t code, struct wsr_bytes reason,
+                                        const uint8_t key[4]);
+
+/* Describe what is to be sent next, at most @parts_max pieces, and mark it as in flight. Returns the number of
+ * pieces. */
 size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t parts_max);
 /* The send in flight ended after @bytes; chunks that left go back to @slab. @bytes may be 0 after an error. */
 struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_slab *slab, uint64_t bytes);

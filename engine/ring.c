@@ -31,7 +31,8 @@ void wsr_ring_mpsc_push(struct wsr_ring_mpsc *ring, struct wsr_ring_node *node)
 {
     /* Ordered before the exchange below, which publishes it. */
     atomic_store_explicit(&node->next, NULL, memory_order_relaxed);
-    /* Release orders the node's contents before the link below; acquire takes over `before` from the push that made it. */
+    /* Release orders the node's contents before the link below; acquire takes over `before` from the push that made
+     * it. */
     struct wsr_ring_node *before = atomic_exchange_explicit(&ring->last, node, memory_order_acq_rel);
     /* Until this store the queue is cut between the two; pairs with the acquire loads in wsr_ring_mpsc_pop(). */
     atomic_store_explicit(&before->next, node, memory_order_release);
@@ -65,7 +66,8 @@ struct wsr_ring_node *wsr_ring_mpsc_pop(struct wsr_ring_mpsc *ring)
 
 bool wsr_ring_mpsc_is_empty(const struct wsr_ring_mpsc *ring)
 {
-    /* Pairs with the exchange in wsr_ring_mpsc_push(). The stub is last exactly when all else was popped or never came. */
+    /* Pairs with the exchange in wsr_ring_mpsc_push(). The stub is last exactly when all else was popped or never
+     * came. */
     return ring->first == &ring->stub &&
            atomic_load_explicit(&ring->last, memory_order_acquire) == &ring->stub;
 }

@@ -1,5 +1,6 @@
-/* The two rings between an application and a worker. Events go one way through slots of one cache line each; commands go
- * the other way as a linked queue whose nodes lie in what they carry (a send chunk, a socket), so that it is never full. */
+/* The two rings between an application and a worker. Events go one way through slots of one cache line each; commands
+ * go the other way as a linked queue whose nodes lie in what they carry (a send chunk, a socket), so that it is never
+ * full. */
 #ifndef WSR_RING_H
 #define WSR_RING_H
 
@@ -111,7 +112,8 @@ void wsr_ring_mpsc_init(struct wsr_ring_mpsc *ring);
 /* Any thread. The node is the ring's until it was popped. */
 void wsr_ring_mpsc_push(struct wsr_ring_mpsc *ring, struct wsr_ring_node *node);
 
-/* Consumer: the oldest node; NULL when empty, or when a producer is between its two steps: it will wake the consumer then. */
+/* Consumer: the oldest node; NULL when empty, or when a producer is between its two steps: it will wake the consumer
+ * then. */
 struct wsr_ring_node *wsr_ring_mpsc_pop(struct wsr_ring_mpsc *ring);
 
 /* Consumer: is nothing there, not even half pushed? */

@@ -15,7 +15,8 @@ struct arena {
     uint8_t *base;
     size_t map_bytes;
     uint32_t chunks_count;
-    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint64_t free_top;   /* tag << 32 | index + 1 of a stack; 0 in the low half = empty */
+    /* tag << 32 | index + 1 of a stack; 0 in the low half = empty */
+    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint64_t free_top;
     WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint32_t fresh;      /* chunks below it were in use before */
 };
 
@@ -81,13 +82,15 @@ static struct wsr_chunk *arena_take(struct wsr_slab *slab, unsigned class)
     while ((uint32_t)top != 0) {
         struct wsr_chunk *chunk = chunk_at(arena, class, (uint32_t)top - 1);
         uint64_t below = atomic_load_explicit(&chunk->below, memory_order_relaxed);
-        /* The tag counts every change, so that a chunk taken and given back meanwhile is not mistaken for the same top. */
+        /* The tag counts every change, so that a chunk taken and given back meanwhile is not mistaken for the same
+         * top. */
         uint64_t next = ((top >> 32) + 1) << 32 | below;
         if (atomic_compare_exchange_weak_explicit(&arena->free_top, &top, next, memory_order_acquire,
                                                   memory_order_acquire))
             return chunk;
     }
-    /* Untouched memory carries nothing over, so no order is needed. The count may pass the end by one for each thread. */
+    /* Untouched memory carries nothing over, so no order is needed. The count may pass the end by one for each
+     * thread. */
     if (atomic_load_explicit(&arena->fresh, memory_order_relaxed) >= arena->chunks_count)
         return NULL;
     uint32_t index = atomic_fetch_add_explicit(&arena->fresh, 1, memory_order_relaxed);

@@ -1,4 +1,5 @@
-/* Memory of what is on its way to the kernel. Any thread takes chunks and gives them back; nothing locks or allocates. */
+/* Memory of what is on its way to the kernel. Any thread takes chunks and gives them back; nothing locks or
+ * allocates. */
 #ifndef WSR_SLAB_H
 #define WSR_SLAB_H
 
@@ -24,7 +25,8 @@ struct wsr_command {
     uint8_t kind;                     /* enum wsr_command_kind */
 };
 
-/* Bytes for the kernel. A message is one chunk, or several linked by next, of which the first travels as the command. */
+/* Bytes for the kernel. A message is one chunk, or several linked by next, of which the first travels as the
+ * command. */
 struct wsr_chunk {
     struct wsr_command command;
     struct wsr_chunk *next;

@@ -20,7 +20,7 @@
 #define ARENA_HEADS 1024u
 #define ARENA_PARTS 4096u
 #define ENTER_ABS_TIMER (1u << 5)             /* IORING_ENTER_ABS_TIMER, Linux 6.12 */
-#define DEADLINE_MAX_NS (UINT64_MAX / 4)      /* 146 years; the kernel's sums are signed, so later is without end */
+#define DEADLINE_MAX_NS (UINT64_MAX / 4)      /* 146 years; later is without end: no sum of times overflows */
 #define CANCEL_AGAIN_NS (100 * WSR_NS_PER_MS)
 
 /* Tokens of the driver's own operations; see uring.h. */
@@ -218,10 +218,9 @@ static int own(struct uring *u)
     u->owner = thread_id();
     enter_state(u, URING_RUNNING, 0);
 
-    unsigned ring_index = 0;
-    uint32_t granted = wsr_uring_probe_climb(&u->ring, u->off, &ring_index);
+    uint32_t granted = wsr_uring_probe_climb(&u->ring, u->off);
     if ((granted & 1u << WSR_URING_RING_FD) != 0) {
-        u->enter_fd = (int)ring_index;
+        u->enter_fd = u->ring.enter_ring_fd;
         u->enter_flags |= IORING_ENTER_REGISTERED_RING;
     }
     if ((granted & 1u << WSR_URING_ABS_TIMER) != 0)
@@ -586,8 +585,7 @@ static void drain(struct uring *u)
 
 static void release(struct uring *u)
 {
-    if ((u->enter_flags & IORING_ENTER_REGISTERED_RING) != 0 && u->owner == thread_id())
-        wsr_uring_probe_release_index(&u->ring, (unsigned)u->enter_fd);
+    /* Not on the owner's thread, Linux refuses to give up the registered descriptor: the end of the owner did that. */
     io_uring_queue_exit(&u->ring);
     wsr_uring_file_close_all(&u->files);
     wsr_uring_buffer_release(&u->buffers);

@@ -253,18 +253,14 @@ int wsr_uring_probe_open(struct io_uring *ring, const struct wsr_uring_options *
     return 0;
 }
 
-uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off, unsigned *ring_index)
+uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off)
 {
     uint32_t want = WSR_URING_STEPS_ALL & ~WSR_URING_STEPS_BASE & ~off;
     uint32_t granted = 0;
 
-    /* Not liburing's helper: it would unregister the index at exit also on a thread where another ring has it. */
-    struct io_uring_rsrc_update update = { .offset = UINT32_MAX, .data = (uint64_t)ring->ring_fd };
-    if ((want & 1u << WSR_URING_RING_FD) != 0 &&
-        io_uring_register((unsigned)ring->ring_fd, IORING_REGISTER_RING_FDS, &update, 1) == 1) {
-        *ring_index = update.offset;
+    /* Some vendors' kernels answer 0 to what they do not know; 1 is the number of descriptors registered. */
+    if ((want & 1u << WSR_URING_RING_FD) != 0 && io_uring_register_ring_fd(ring) == 1)
         granted |= 1u << WSR_URING_RING_FD;
-    }
     unsigned workers[2] = { 2, 2 };
     if ((want & 1u << WSR_URING_IOWQ_CAP) != 0 && io_uring_register_iowq_max_workers(ring, workers) == 0)
         granted |= 1u << WSR_URING_IOWQ_CAP;
@@ -275,12 +271,6 @@ uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off, unsigned *ri
         io_uring_register((unsigned)ring->ring_fd, OURS_REGISTER_CLOCK, &monotonic, 0) == 0)
         granted |= 1u << WSR_URING_ABS_TIMER;
     return granted;
-}
-
-void wsr_uring_probe_release_index(struct io_uring *ring, unsigned ring_index)
-{
-    struct io_uring_rsrc_update update = { .offset = ring_index };
-    io_uring_register((unsigned)ring->ring_fd, IORING_UNREGISTER_RING_FDS, &update, 1);
 }
 
 /* What the kernel has and this driver leaves alone: bundles had bugs that swap bytes, the others wait for a gain. */
@@ -301,18 +291,15 @@ void wsr_uring_probe(struct wsr_uring_report *report)
     struct wsr_uring_options small = { .entries_count = 8, .completions_count = 16 };
     uint32_t off = wsr_uring_probe_switched_off();
     struct io_uring ring;
-    unsigned ring_index = 0;
 
     *report = (struct wsr_uring_report){ 0 };
     if (wsr_uring_probe_open(&ring, &small, off, report) != 0) {
         wsr_uring_probe_words(report->missing, sizeof report->missing, WSR_URING_STEPS_ALL);
         return;
     }
-    uint32_t granted = WSR_URING_STEPS_BASE | wsr_uring_probe_climb(&ring, off, &ring_index);
+    uint32_t granted = WSR_URING_STEPS_BASE | wsr_uring_probe_climb(&ring, off);
     wsr_uring_probe_words(report->features, sizeof report->features, granted);
     wsr_uring_probe_words(report->missing, sizeof report->missing, WSR_URING_STEPS_ALL & ~granted);
     tell_unused(&ring, report);
-    if ((granted & 1u << WSR_URING_RING_FD) != 0)
-        wsr_uring_probe_release_index(&ring, ring_index);
     io_uring_queue_exit(&ring);
 }

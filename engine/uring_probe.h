@@ -30,10 +30,8 @@ void wsr_uring_probe_words(char *out, size_t size, uint32_t steps);
 WSR_MUST_USE int wsr_uring_probe_open(struct io_uring *ring, const struct wsr_uring_options *options, uint32_t off,
                                       struct wsr_uring_report *report);
 
-/* Take the optional steps but @off, on the thread that owns the ring. Returns those granted; *ring_index gets the index
- * of the registered descriptor. */
-uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off, unsigned *ring_index);
-void wsr_uring_probe_release_index(struct io_uring *ring, unsigned ring_index);   /* on the thread that registered it */
+/* Take the optional steps but @off, on the thread that owns the ring. Returns those granted. */
+uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off);
 
 /* What is known about a refused call. */
 struct wsr_uring_refusal {

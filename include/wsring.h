@@ -17,11 +17,9 @@
 #ifndef WSRING_H
 #define WSRING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#ifndef __cplusplus
-#include <stdbool.h>
-#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -29,7 +27,7 @@ extern "C" {
 
 /* Value of an options structure with only its size set. */
 #ifdef __cplusplus
-#define WSR_SIZED(type) { sizeof(struct type) }
+#define WSR_SIZED(type) ([] { struct type value{}; value.size = sizeof value; return value; }())
 #else
 #define WSR_SIZED(type) { .size = sizeof(struct type) }
 #endif
@@ -304,7 +302,7 @@ struct wsr_header {
 struct wsr_socket_options {
     uint32_t size;                      /* set by WSR_SOCKET_OPTIONS_INIT */
     uint32_t flags;                     /* none yet: 0 */
-    uint32_t worker;                    /* 1-based worker that shall own the socket; WSR_ANY_WORKER = the least loaded */
+    uint32_t worker;                    /* the worker to own it, from 1; WSR_ANY_WORKER = the least loaded */
     uint32_t headers_count;
     const struct wsr_header *headers;   /* after the engine's own; Host, Upgrade, Connection, Content-Length,
                                            Transfer-Encoding and Sec-WebSocket-* are refused (WSR_ERR_SYNTAX) */
@@ -389,7 +387,7 @@ WSR_API WSR_MUST_USE int wsr_send_gather(struct wsr_socket *socket, enum wsr_kin
  * none. @reason is UTF-8 of @reason_len bytes (or WSR_ZSTRING), NULL for none; with a reason and no code, 1000 is sent.
  *
  * Returns 0, also when already closing or closed. WSR_ERR_INVALID_ACCESS: a code that is neither 1000 nor 3000 to
- * 4999. WSR_ERR_SYNTAX: a reason of more than 123 bytes, or not UTF-8. A refused call changed nothing.
+ * 4999. WSR_ERR_SYNTAX: a reason of more than 123 bytes, or not UTF-8. WSR_ERR_MEMORY. A refused call changed nothing.
  *
  * Threads: any. WHATWG WebSockets, close().
  */

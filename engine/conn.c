@@ -1,0 +1,318 @@
+/* The life of a connection: FREE -> DIALING -> SECURING -> UPGRADING -> OPEN -> CLOSING -> DRAINING -> FREE. Any live
+ * state may go to DRAINING, and memory is given back only from there, when every operation has come back. This file
+ * holds the state, the lists of a turn and the end; conn_open.c, conn_receive.c, conn_send.c and conn_close.c do the
+ * rest. */
+#include "conn_inner.h"
+
+#include <errno.h>
+
+static const uint8_t may_follow[] = {
+    [WSR_CONN_FREE] = 1u << WSR_CONN_DIALING,
+    [WSR_CONN_DIALING] = 1u << WSR_CONN_SECURING | 1u << WSR_CONN_UPGRADING | 1u << WSR_CONN_DRAINING,
+    [WSR_CONN_SECURING] = 1u << WSR_CONN_UPGRADING | 1u << WSR_CONN_DRAINING,
+    [WSR_CONN_UPGRADING] = 1u << WSR_CONN_OPEN | 1u << WSR_CONN_DRAINING,
+    [WSR_CONN_OPEN] = 1u << WSR_CONN_CLOSING | 1u << WSR_CONN_DRAINING,
+    [WSR_CONN_CLOSING] = 1u << WSR_CONN_DRAINING,
+    [WSR_CONN_DRAINING] = 1u << WSR_CONN_FREE,
+};
+
+void wsr_conn_enter(struct wsr_conn *c, enum wsr_conn_state to)
+{
+    assert(may_follow[c->state] & (1u << to));
+    c->state = (uint8_t)to;
+}
+
+uint64_t wsr_conn_token_of(const struct wsr_conn *c, enum wsr_conn_op op)
+{
+    return wsr_conn_token((uint32_t)(c - c->host->slots), c->generation, op);
+}
+
+struct wsr_socket *wsr_conn_socket(const struct wsr_conn *c)
+{
+    return (struct wsr_socket *)(void *)c->link;   /* the link lies first in the socket */
+}
+
+uint64_t wsr_conn_after(const struct wsr_conn *c, uint64_t limit_ns)
+{
+    return limit_ns >= WSR_NEVER - c->host->now_ns ? WSR_NEVER : c->host->now_ns + limit_ns;
+}
+
+/* ---- The lists of the turn ---- */
+
+void wsr_conn_mark_unsent(struct wsr_conn *c)
+{
+    if (c->marks & MARK_UNSENT)
+        return;
+    c->marks |= MARK_UNSENT;
+    c->unsent_next = c->host->unsent_first;
+    c->host->unsent_first = c;
+}
+
+void wsr_conn_rest(struct wsr_conn *c)
+{
+    if (c->marks & MARK_RESTING)
+        return;
+    c->marks |= MARK_RESTING;
+    c->resting_next = NULL;
+    if (c->host->resting_first == NULL)
+        c->host->resting_first = c;
+    else
+        c->host->resting_last->resting_next = c;
+    c->host->resting_last = c;
+    wsr_conn_count(&c->host->counts.rests, 1);
+}
+
+/* ---- The end ---- */
+
+void wsr_conn_release_backlog(struct wsr_conn *c)
+{
+    for (struct wsr_loan *next, *loan = c->backlog_first; loan != NULL; loan = next) {
+        next = loan->next;
+        wsr_pool_unuse(loan);
+    }
+    c->backlog_first = c->backlog_last = NULL;
+}
+
+static void tell_end(struct wsr_conn *c)
+{
+    bool failed = c->failure_text != NULL;
+    struct wsr_deliver_end end = {
+        .failure_text = c->failure_text, .system_errno = c->failure_errno, .http_status = c->failure_http_status,
+        .stage = c->failure_stage, .code = 1006,
+    };
+    if (!failed) {
+        end.was_clean = true;
+        end.code = c->close_code;
+        end.reason = c->reason;
+        end.reason_bytes = c->reason_bytes;
+        c->reason = NULL;
+    }
+    wsr_deliver_close(&c->host->deliver, wsr_conn_socket(c), &end);
+}
+
+/* The end was told: give the slot back. */
+static void retire(struct wsr_conn *c)
+{
+    struct wsr_conn_host *host = c->host;
+    struct wsr_link *link = c->link;
+    link->conn = NULL;
+    c->link = NULL;
+    if (c->marks & MARK_GONE)
+        wsr_conn_tell_gone(host, link);
+    c->marks = 0;
+    wsr_conn_enter(c, WSR_CONN_FREE);
+    c->generation++;
+    c->free_next = host->free_first;
+    host->free_first = c;
+    host->freed(host);
+}
+
+/* Nothing is in flight any more: give back all memory but the slot. */
+static void release_all(struct wsr_conn *c)
+{
+    struct wsr_conn_host *host = c->host;
+    if (c->file >= 0)
+        host->driver->ops->close(host->driver, c->file);
+    c->file = -1;
+    wsr_queue_clear(&c->queue, host->slab);
+    wsr_session_free(&c->session);
+    wsr_conn_opening_free(c->opening);
+    c->opening = NULL;
+}
+
+/* Go on from DRAINING when every operation has come back and the end can be told. */
+void wsr_conn_finish_drain(struct wsr_conn *c)
+{
+    assert(c->state == WSR_CONN_DRAINING && !(c->marks & MARK_TOLD));
+    if (c->ops != 0)
+        return;
+    release_all(c);
+    if (!(c->marks & MARK_DETACHED)) {
+        if (!wsr_deliver_has_room(&c->host->deliver, 2)) {
+            wsr_conn_rest(c);
+            return;
+        }
+        tell_end(c);
+    }
+    if (c->reason != NULL)
+        wsr_pool_unuse(c->reason);
+    c->reason = NULL;
+    c->marks |= MARK_TOLD;
+    /* A list of the turn may still hold the conn: then the walk over it is the last that sees it. */
+    if (!(c->marks & (MARK_UNSENT | MARK_RESTING)))
+        retire(c);
+}
+
+void wsr_conn_begin_drain(struct wsr_conn *c)
+{
+    struct wsr_conn_host *host = c->host;
+    wsr_conn_enter(c, WSR_CONN_DRAINING);
+    wsr_timer_disarm(host->wheel, &c->timer);
+    wsr_conn_release_backlog(c);
+    if ((c->ops & WSR_CONN_OP_LOOKUP) && wsr_resolve_cancel(host->resolver, &c->opening->lookup))
+        c->ops &= (uint8_t)~WSR_CONN_OP_LOOKUP;
+    if (c->ops & (uint8_t)~WSR_CONN_OP_LOOKUP)
+        host->driver->ops->cancel(host->driver, c->file);
+    wsr_conn_finish_drain(c);
+}
+
+void wsr_conn_fail(struct wsr_conn *c, enum wsr_stage stage, int system_errno, const char *text)
+{
+    if (c->failure_text == NULL) {
+        c->failure_text = text;
+        c->failure_errno = system_errno;
+        c->failure_stage = (uint8_t)stage;
+    }
+    if (c->state < WSR_CONN_OPEN)
+        wsr_conn_count(&c->host->counts.sockets_failed, 1);
+    wsr_conn_begin_drain(c);
+}
+
+/* ---- What the application and the clock ask for ---- */
+
+void wsr_conn_abort(struct wsr_conn *c)
+{
+    static const char text[] = "closed by the application before it was open";
+    if (c->state < WSR_CONN_CLOSING)
+        wsr_conn_fail(c, c->state < WSR_CONN_UPGRADING ? WSR_STAGE_CONNECT : WSR_STAGE_UPGRADE, 0, text);
+}
+
+void wsr_conn_detach(struct wsr_conn *c, struct wsr_chunk *frame)
+{
+    c->marks |= MARK_DETACHED | MARK_GONE;
+    bool is_open = c->state == WSR_CONN_OPEN && c->session.state == WSR_SESSION_OPEN;
+    if (is_open && frame != NULL) {
+        wsr_conn_close(c, frame);
+        return;
+    }
+    wsr_slab_give_all(c->host->slab, frame);
+    if (c->state < WSR_CONN_OPEN || is_open)
+        wsr_conn_begin_drain(c);
+    else if (c->state == WSR_CONN_OPEN && c->session.state == WSR_SESSION_FAILED)
+        wsr_conn_close_failed(c);
+}
+
+void wsr_conn_farewell(struct wsr_conn *c)
+{
+    c->marks |= MARK_DETACHED;
+    if (c->state == WSR_CONN_OPEN && c->session.state == WSR_SESSION_OPEN)
+        wsr_conn_close(c, wsr_conn_close_frame(c, 1001, wsr_bytes_of(NULL, 0)));
+}
+
+void wsr_conn_kill(struct wsr_conn *c)
+{
+    c->marks |= MARK_DETACHED;
+    c->marks &= (uint8_t)~MARK_GONE;
+    if (c->state != WSR_CONN_DRAINING)
+        wsr_conn_begin_drain(c);
+}
+
+void wsr_conn_expired(struct wsr_conn *c)
+{
+    switch ((enum wsr_conn_state)c->state) {
+    case WSR_CONN_DIALING:
+    case WSR_CONN_SECURING:
+    case WSR_CONN_UPGRADING:
+        wsr_conn_open_expired(c);
+        break;
+    case WSR_CONN_OPEN:
+        if (c->session.state == WSR_SESSION_FAILED)
+            wsr_conn_close_failed(c);
+        else
+            wsr_conn_fail(c, WSR_STAGE_OPEN, c->end_errno, "sending failed and the server did not end the connection");
+        break;
+    case WSR_CONN_CLOSING:
+        if (wsr_conn_handshake_is_over(c))
+            wsr_conn_begin_drain(c);
+        else
+            wsr_conn_fail(c, WSR_STAGE_CLOSING, ETIMEDOUT,
+                          "the server did not answer the Close frame in time; see close_timeout_ns");
+        break;
+    case WSR_CONN_DRAINING:
+    case WSR_CONN_FREE:
+        assert(c->state < WSR_CONN_DRAINING && c->state != WSR_CONN_FREE);   /* no limit runs in these states */
+    }
+}
+
+/* ---- Turns ---- */
+
+void wsr_conn_completed(struct wsr_conn *c, enum wsr_conn_op op, const struct wsr_completion *completion)
+{
+    assert(c->state != WSR_CONN_FREE && (c->ops & op));
+    if (!(completion->flags & WSR_COMPLETION_MORE))
+        c->ops &= (uint8_t)~op;
+    if (op == WSR_CONN_OP_RECV)
+        wsr_conn_received(c, completion);
+    else if (op == WSR_CONN_OP_SEND)
+        wsr_conn_sent(c, completion->result);
+    else if (c->state != WSR_CONN_DRAINING)
+        wsr_conn_connected(c, completion->result);
+    else
+        wsr_conn_finish_drain(c);
+}
+
+void wsr_conn_looked_up(struct wsr_conn *c)
+{
+    assert(c->ops & WSR_CONN_OP_LOOKUP);
+    c->ops &= (uint8_t)~WSR_CONN_OP_LOOKUP;
+    if (c->state == WSR_CONN_DRAINING)
+        wsr_conn_finish_drain(c);
+    else
+        wsr_conn_found(c);
+}
+
+static void resume(struct wsr_conn *c)
+{
+    if (c->state == WSR_CONN_DRAINING) {
+        if (!(c->marks & MARK_TOLD))
+            wsr_conn_finish_drain(c);
+        else if (!(c->marks & MARK_UNSENT))
+            retire(c);
+        return;
+    }
+    if (c->state == WSR_CONN_OPEN && c->session.state == WSR_SESSION_FAILED) {
+        if (wsr_deliver_has_passed(&c->host->deliver, c->fail_after))
+            wsr_conn_close_failed(c);
+        else
+            wsr_conn_rest(c);
+    }
+    wsr_conn_tell_writable(c);
+    wsr_conn_parse_backlog(c);
+}
+
+void wsr_conn_resume_resting(struct wsr_conn_host *host)
+{
+    /* Those that go on resting come behind `last`, and wait for the next turn. */
+    struct wsr_conn *c = host->resting_first;
+    host->resting_first = host->resting_last = NULL;
+    for (struct wsr_conn *next; c != NULL; c = next) {
+        next = c->resting_next;
+        c->marks &= (uint8_t)~MARK_RESTING;
+        resume(c);
+    }
+}
+
+void wsr_conn_flush_unsent(struct wsr_conn_host *host)
+{
+    struct wsr_conn *c = host->unsent_first;
+    host->unsent_first = NULL;
+    for (struct wsr_conn *next; c != NULL; c = next) {
+        next = c->unsent_next;
+        c->marks &= (uint8_t)~MARK_UNSENT;
+        if ((c->marks & (MARK_TOLD | MARK_RESTING)) == MARK_TOLD)
+            retire(c);
+        else
+            wsr_conn_launch(c);
+    }
+}
+
+void wsr_conn_tell_gone(struct wsr_conn_host *host, struct wsr_link *link)
+{
+    assert(link->conn == NULL);
+    if (wsr_deliver_has_room(&host->deliver, 1)) {
+        wsr_deliver_plain(&host->deliver, (struct wsr_socket *)(void *)link, WSR_DELIVER_GONE);
+    } else {
+        link->gone_next = host->gone_first;
+        host->gone_first = link;
+    }
+}

@@ -1,0 +1,180 @@
+/* The worker's half of a connection: file, operations in flight, session, timer, send queue. One thread, one worker. */
+#ifndef WSR_CONN_H
+#define WSR_CONN_H
+
+#include <stdatomic.h>
+
+#include "deliver.h"
+#include "dial.h"
+#include "driver.h"
+#include "entropy.h"
+#include "pool.h"
+#include "queue.h"
+#include "resolve.h"
+#include "ring.h"
+#include "session.h"
+#include "slab.h"
+#include "timer.h"
+
+enum wsr_conn_state {
+    WSR_CONN_FREE,
+    WSR_CONN_DIALING,                 /* looks up and connects */
+    WSR_CONN_SECURING,                /* TLS handshake */
+    WSR_CONN_UPGRADING,               /* request sent, answer awaited */
+    WSR_CONN_OPEN,
+    /* a Close frame was queued; the rest of the handshake, or the end of TCP, is awaited */
+    WSR_CONN_CLOSING,
+    WSR_CONN_DRAINING                 /* waits for every operation in flight, and for room to tell the end */
+};
+
+/* What only a connection that is being opened needs; made by the socket, freed when the conn is open or gone. */
+struct wsr_opening {
+    struct wsr_resolve_request lookup;   /* host and port set, unless dial has addresses already */
+    struct wsr_command looked_up;        /* comes back from the resolver's thread */
+    struct wsr_conn_host *host;          /* whose command ring looked_up goes to */
+    struct wsr_dial dial;                /* source, and addresses when known */
+    struct wsr_session_upgrade upgrade;  /* offer set */
+    char *request;                       /* malloc: the HTTP request */
+    size_t request_bytes;
+    char *offered;                       /* malloc: the protocols as sent, which upgrade.offer points to; or NULL */
+};
+
+void wsr_conn_opening_free(struct wsr_opening *opening);   /* NULL is allowed; its upgrade's head was released before */
+
+/* What both halves share. Lies in the socket, which outlives the conn: it is freed only after the GONE event. */
+struct wsr_link {
+    struct wsr_command open;             /* OPEN at first, later the wish for a writable event */
+    struct wsr_command destroy;
+    struct wsr_opening *opening;         /* from the socket to the conn, by the open command */
+    /* from the conn to the socket, by the open event: protocol NUL extensions NUL; malloc, or NULL */
+    char *agreement;
+    struct wsr_conn *conn;               /* worker: NULL when there is none (any more) */
+    struct wsr_link *gone_next;          /* worker: links that wait for room to tell GONE */
+    _Atomic uint64_t sent_bytes;         /* payload accepted by wsr_send(); only grows */
+    _Atomic uint64_t credited_bytes;     /* of it, accepted by the kernel; written by the worker, read by wsr_send() */
+    _Atomic uint32_t wants_writable;     /* 1 from a refused send to the writable event; see wsr_conn_want_writable() */
+};
+
+/* Counted by the worker alone, read by wsr_engine_statistics(): relaxed, one writer. */
+struct wsr_conn_counts {
+    _Atomic uint64_t sockets_opened, sockets_failed, messages_sent, messages_sent_bytes;
+    _Atomic uint64_t wire_received_bytes, wire_sent_bytes;
+    _Atomic uint64_t buffers_exhausted, rests, sends, short_sends;
+    _Atomic uint64_t pings_answered, pings_dropped;
+};
+
+static inline void wsr_conn_count(_Atomic uint64_t *counter, uint64_t by)
+{
+    uint64_t now = atomic_load_explicit(counter, memory_order_relaxed) + by;
+    atomic_store_explicit(counter, now, memory_order_relaxed);
+}
+
+/* What the connections of one worker share; the worker fills it. */
+struct wsr_conn_host {
+    struct wsr_driver *driver;
+    struct wsr_pool *pool;
+    struct wsr_slab *slab;
+    struct wsr_timer_wheel *wheel;
+    struct wsr_resolver *resolver;
+    struct wsr_deliver deliver;
+    struct wsr_ring_mpsc commands;
+    struct wsr_entropy entropy;
+    struct wsr_session_limits limits;
+    uint64_t open_timeout_ns, close_timeout_ns, fin_timeout_ns;
+    uint64_t send_queue_max_bytes;
+    uint64_t now_ns;                     /* of this turn */
+    struct wsr_conn *slots;
+    uint32_t slots_count;
+    uint32_t slots_used;                 /* slots below it have been in use */
+    struct wsr_conn *free_first;         /* of those, in FREE */
+    struct wsr_conn *unsent_first;       /* conns whose queue is to be launched at the end of the turn */
+    /* conns that wait for the consumer, longest first: room, buffers, or its turn */
+    struct wsr_conn *resting_first;
+    struct wsr_conn *resting_last;
+    struct wsr_link *gone_first;
+    uint32_t receives_started;           /* in this turn */
+    bool goes_on;                        /* something rests that needs nobody else: the next turn does not wait */
+    struct wsr_conn_counts counts;
+    /* Wakes the worker for a command pushed by another thread. */
+    void (*wake)(struct wsr_conn_host *host);
+    /* A connection ended and gave its place back. */
+    void (*freed)(struct wsr_conn_host *host);
+};
+
+struct wsr_conn {
+    struct wsr_conn_host *host;
+    struct wsr_link *link;               /* NULL in FREE */
+    struct wsr_opening *opening;         /* NULL when open */
+    struct wsr_conn *free_next;
+    struct wsr_conn *unsent_next;
+    struct wsr_conn *resting_next;
+    struct wsr_session session;
+    struct wsr_timer timer;              /* the one limit that runs in this state */
+    struct wsr_queue queue;
+    struct wsr_loan *backlog_first;      /* received and not yet parsed, oldest first */
+    struct wsr_loan *backlog_last;
+    struct wsr_loan *reason;             /* block with the reason of the server's Close, NULL when empty */
+    const char *failure_text;            /* static; NULL = no failure */
+    /* position in the event ring to be passed before the failing Close (RECV-12) */
+    uint64_t fail_after;
+    int32_t failure_errno;
+    int32_t end_errno;                   /* with INPUT_ENDED: 0 for end of stream */
+    wsr_file file;                       /* -1 when none */
+    uint32_t generation;                 /* counts the lives of this slot */
+    uint16_t failure_http_status;
+    uint16_t failure_code;               /* for the failing Close frame */
+    uint16_t close_code;                 /* of the server's Close; 0 = none came */
+    uint8_t failure_stage;               /* enum wsr_stage */
+    uint8_t reason_bytes;
+    uint8_t state;                       /* enum wsr_conn_state */
+    uint8_t ops;                         /* one bit for each operation in flight */
+    uint8_t marks;                       /* lists that it is in, and what has happened once; conn.c */
+};
+
+/* Operations, as a completion's token names them. */
+enum wsr_conn_op {
+    WSR_CONN_OP_CONNECT = 1u << 0,
+    WSR_CONN_OP_RECV = 1u << 1,
+    WSR_CONN_OP_SEND = 1u << 2,
+    WSR_CONN_OP_LOOKUP = 1u << 3
+};
+
+/* Token: operation in the top byte, then 24 bits of generation, then the slot. */
+static inline uint64_t wsr_conn_token(uint32_t slot, uint32_t generation, enum wsr_conn_op op)
+{
+    return (uint64_t)op << 56 | (uint64_t)(generation & 0xFFFFFF) << 32 | slot;
+}
+
+/* ---- Called by the worker, on its thread ---- */
+
+/* Take a FREE conn and connect as link->opening says. */
+void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link);
+/* A completion whose token names this conn and this generation. */
+void wsr_conn_completed(struct wsr_conn *conn, enum wsr_conn_op op, const struct wsr_completion *completion);
+/* The look-up of a conn came back. */
+void wsr_conn_looked_up(struct wsr_conn *conn);
+void wsr_conn_expired(struct wsr_conn *conn);
+/* Queue a message; given back unsent when the conn is not open. */
+void wsr_conn_send(struct wsr_conn *conn, struct wsr_chunk *message);
+/* wsr_close() of an open socket: queue its Close frame. */
+void wsr_conn_close(struct wsr_conn *conn, struct wsr_chunk *close_frame);
+/* wsr_close() of a connecting socket (F7). */
+void wsr_conn_abort(struct wsr_conn *conn);
+/* A refused send: publish a writable event, now or when the queue has drained to half of its cap. */
+void wsr_conn_want_writable(struct wsr_conn *conn);
+/* The socket was destroyed: no more events. @close_frame is queued when the conn is open, else given back; NULL when
+ * there was no memory for one, then an open connection just ends. CLOSE-32. */
+void wsr_conn_detach(struct wsr_conn *conn, struct wsr_chunk *close_frame);
+/* The engine ends: try to say Close 1001 when open; then abandon the conn, without events. Its operations end by
+ * themselves, then it is FREE. */
+void wsr_conn_farewell(struct wsr_conn *conn);
+void wsr_conn_kill(struct wsr_conn *conn);
+
+/* Turn all that rest on again that can go on. */
+void wsr_conn_resume_resting(struct wsr_conn_host *host);
+/* Give the kernel what was queued in this turn. */
+void wsr_conn_flush_unsent(struct wsr_conn_host *host);
+/* Tell GONE for @link, now or when there is room. */
+void wsr_conn_tell_gone(struct wsr_conn_host *host, struct wsr_link *link);
+
+#endif

@@ -1,0 +1,60 @@
+/* What the files of conn share with each other and with nobody else. */
+#ifndef WSR_CONN_INNER_H
+#define WSR_CONN_INNER_H
+
+#include "conn.h"
+
+/* conn->marks. The state says what the connection does; a mark says where else it is known, or what may happen once
+ * only. */
+enum wsr_conn_mark {
+    MARK_UNSENT = 1u << 0,          /* in host->unsent_first */
+    MARK_RESTING = 1u << 1,         /* in host->resting_first */
+    MARK_DETACHED = 1u << 2,        /* the socket is being destroyed: no more events */
+    MARK_GONE = 1u << 3,            /* ... and waits for GONE */
+    MARK_INPUT_ENDED = 1u << 4,     /* nothing more will be received; end_errno says how it ended */
+    MARK_SEND_BROKEN = 1u << 5,     /* nothing more can be sent */
+    MARK_WRITABLE_WISH = 1u << 6,   /* a send was refused */
+    MARK_TOLD = 1u << 7             /* in DRAINING: the end was told, a list still holds the conn */
+};
+
+/* conn.c */
+void wsr_conn_enter(struct wsr_conn *conn, enum wsr_conn_state to);
+uint64_t wsr_conn_token_of(const struct wsr_conn *conn, enum wsr_conn_op op);
+struct wsr_socket *wsr_conn_socket(const struct wsr_conn *conn);
+uint64_t wsr_conn_after(const struct wsr_conn *conn, uint64_t limit_ns);    /* deadline, WSR_NEVER stays */
+void wsr_conn_mark_unsent(struct wsr_conn *conn);
+void wsr_conn_rest(struct wsr_conn *conn);
+void wsr_conn_release_backlog(struct wsr_conn *conn);
+void wsr_conn_begin_drain(struct wsr_conn *conn);
+void wsr_conn_finish_drain(struct wsr_conn *conn);
+/* End with error and close 1006; the first failure of a conn is the one that is told. */
+void wsr_conn_fail(struct wsr_conn *conn, enum wsr_stage stage, int system_errno, const char *text);
+
+/* conn_open.c */
+void wsr_conn_open_expired(struct wsr_conn *conn);
+void wsr_conn_connected(struct wsr_conn *conn, int32_t result);
+void wsr_conn_found(struct wsr_conn *conn);
+
+/* conn_receive.c */
+bool wsr_conn_is_reading(const struct wsr_conn *conn);
+void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *completion);
+void wsr_conn_parse_backlog(struct wsr_conn *conn);
+void wsr_conn_want_input(struct wsr_conn *conn);
+
+/* conn_send.c */
+void wsr_conn_sent(struct wsr_conn *conn, int32_t result);
+void wsr_conn_launch(struct wsr_conn *conn);
+void wsr_conn_tell_writable(struct wsr_conn *conn);
+/* A masked control frame; NULL without memory. */
+struct wsr_chunk *wsr_conn_control_frame(struct wsr_conn *conn, enum wsr_opcode opcode, struct wsr_bytes payload);
+
+/* conn_close.c */
+/* A Close frame with @code (0 = empty) and @reason; NULL without memory. */
+struct wsr_chunk *wsr_conn_close_frame(struct wsr_conn *conn, uint16_t code, struct wsr_bytes reason);
+bool wsr_conn_handshake_is_over(const struct wsr_conn *conn);
+void wsr_conn_last_byte_left(struct wsr_conn *conn);
+void wsr_conn_close_failed(struct wsr_conn *conn);
+void wsr_conn_session_failed(struct wsr_conn *conn, const struct wsr_session_event *event);
+void wsr_conn_peer_closed(struct wsr_conn *conn, const struct wsr_session_event *event);
+
+#endif

@@ -1,0 +1,181 @@
+/* The way to OPEN: look-up, the addresses in turn, the upgrade request. One limit of time covers all of it (HS-13). */
+#include "conn_inner.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+void wsr_conn_opening_free(struct wsr_opening *opening)
+{
+    if (opening == NULL)
+        return;
+    free(opening->request);
+    free(opening->offered);
+    free(opening);
+}
+
+static uint8_t *grow_block(void *context, uint8_t *old, size_t used, size_t wanted, size_t *capacity)
+{
+    struct wsr_conn_host *host = context;
+    struct wsr_loan *block = old != NULL ? wsr_pool_block_of(old) : NULL;
+    block = wsr_pool_block_grow(host->pool, block, used, wanted);
+    if (block == NULL)
+        return NULL;
+    *capacity = block->capacity;
+    return wsr_pool_block_bytes(block);
+}
+
+static void release_block(void *context, uint8_t *block)
+{
+    (void)context;
+    wsr_pool_unuse(wsr_pool_block_of(block));
+}
+
+static const struct wsr_session_memory session_memory = { grow_block, release_block };
+
+static void try_next_address(struct wsr_conn *c)
+{
+    struct wsr_conn_host *host = c->host;
+    struct wsr_dial *dial = &c->opening->dial;
+    const struct wsr_address *address;
+    uint64_t attempt_deadline_ns;
+    c->file = wsr_dial_next(dial, host->driver, host->now_ns, &address, &attempt_deadline_ns);
+    if (c->file < 0) {
+        wsr_conn_fail(c, WSR_STAGE_CONNECT, dial->last_errno, wsr_dial_text(dial->last_errno));
+        return;
+    }
+    wsr_timer_arm(host->wheel, &c->timer, attempt_deadline_ns);
+    c->ops |= WSR_CONN_OP_CONNECT;
+    host->driver->ops->connect(host->driver, c->file, &address->any, address->bytes,
+                               wsr_conn_token_of(c, WSR_CONN_OP_CONNECT));
+}
+
+/* On a resolver thread. */
+static void hand_over_lookup(struct wsr_resolve_request *request)
+{
+    struct wsr_opening *opening = request->context;
+    struct wsr_conn_host *host = opening->host;
+    wsr_ring_mpsc_push(&host->commands, &opening->looked_up.node);
+    host->wake(host);
+}
+
+static void start_lookup(struct wsr_conn *c)
+{
+    struct wsr_opening *opening = c->opening;
+    opening->host = c->host;
+    opening->looked_up.subject = c;
+    opening->looked_up.kind = WSR_COMMAND_LOOKED_UP;
+    opening->lookup.context = opening;
+    opening->lookup.done = hand_over_lookup;
+    if (c->host->resolver == NULL || wsr_resolve_start(c->host->resolver, &opening->lookup) != 0) {
+        wsr_conn_fail(c, WSR_STAGE_LOOKUP, ENOMEM, "no memory or thread for the name look-up");
+        return;
+    }
+    c->ops |= WSR_CONN_OP_LOOKUP;
+}
+
+/* A FREE slot: the sockets are counted when they are opened, so there is one. */
+static struct wsr_conn *take_slot(struct wsr_conn_host *host)
+{
+    struct wsr_conn *c = host->free_first;
+    if (c != NULL) {
+        host->free_first = c->free_next;
+        return c;
+    }
+    assert(host->slots_used < host->slots_count);
+    return &host->slots[host->slots_used++];
+}
+
+void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
+{
+    struct wsr_conn *c = take_slot(host);
+    *c = (struct wsr_conn){ .host = host, .link = link, .opening = link->opening, .generation = c->generation,
+                            .file = -1 };
+    link->opening = NULL;
+    link->conn = c;
+    wsr_session_init(&c->session, &host->limits, &session_memory, host, &c->opening->upgrade);
+    wsr_conn_enter(c, WSR_CONN_DIALING);
+    c->opening->dial.deadline_ns = wsr_conn_after(c, host->open_timeout_ns);
+    wsr_timer_arm(host->wheel, &c->timer, c->opening->dial.deadline_ns);
+    if (c->opening->dial.addresses_count > 0)
+        try_next_address(c);
+    else
+        start_lookup(c);
+}
+
+static const char *lookup_text(int error)
+{
+    switch (error) {
+    case EAI_NONAME:
+        return "the host name does not resolve; check its spelling and this machine's DNS settings";
+    case EAI_AGAIN:
+        return "the name servers did not answer; check this machine's DNS settings (/etc/resolv.conf)";
+    case EAI_SYSTEM:
+        return "the name look-up failed; system_errno says why";
+    default:
+        return "the host has no address that can be connected to; check the name and this machine's DNS settings";
+    }
+}
+
+void wsr_conn_found(struct wsr_conn *c)
+{
+    struct wsr_resolve_request *lookup = &c->opening->lookup;
+    if (lookup->error != 0 || lookup->addresses_count == 0) {
+        wsr_conn_fail(c, WSR_STAGE_LOOKUP, lookup->error == EAI_SYSTEM ? lookup->system_errno : 0,
+                      lookup_text(lookup->error));
+        return;
+    }
+    struct wsr_dial *dial = &c->opening->dial;
+    dial->addresses_count = lookup->addresses_count;
+    memcpy(dial->addresses, lookup->addresses, lookup->addresses_count * sizeof dial->addresses[0]);
+    try_next_address(c);
+}
+
+static void start_upgrade(struct wsr_conn *c)
+{
+    struct wsr_opening *opening = c->opening;
+    struct wsr_chunk *request = wsr_slab_take_control(c->host->slab, opening->request_bytes);
+    if (request == NULL) {
+        wsr_conn_fail(c, WSR_STAGE_UPGRADE, ENOMEM, "no memory for the upgrade request");
+        return;
+    }
+    memcpy(request->data, opening->request, opening->request_bytes);
+    request->used = (uint32_t)opening->request_bytes;
+    free(opening->request);
+    opening->request = NULL;
+    wsr_conn_enter(c, WSR_CONN_UPGRADING);
+    wsr_timer_arm(c->host->wheel, &c->timer, opening->dial.deadline_ns);
+    wsr_queue_push(&c->queue, request);
+    wsr_conn_mark_unsent(c);
+    wsr_conn_want_input(c);
+}
+
+void wsr_conn_connected(struct wsr_conn *c, int32_t result)
+{
+    assert(c->state == WSR_CONN_DIALING);
+    if (result >= 0) {
+        start_upgrade(c);
+        return;
+    }
+    /* An attempt whose share of the time was over was cancelled. */
+    c->opening->dial.last_errno = result == -ECANCELED ? ETIMEDOUT : -result;
+    c->host->driver->ops->close(c->host->driver, c->file);
+    c->file = -1;
+    try_next_address(c);
+}
+
+void wsr_conn_open_expired(struct wsr_conn *c)
+{
+    if (c->state == WSR_CONN_UPGRADING) {
+        wsr_conn_fail(c, WSR_STAGE_UPGRADE, ETIMEDOUT,
+                      "the server took the connection but did not answer the upgrade in time; see open_timeout_ns");
+    } else if (c->ops & WSR_CONN_OP_LOOKUP) {
+        wsr_conn_fail(c, WSR_STAGE_LOOKUP, ETIMEDOUT,
+                      "the name look-up took too long; check this machine's DNS settings, and open_timeout_ns");
+    } else if (c->host->now_ns >= c->opening->dial.deadline_ns) {
+        wsr_conn_fail(c, WSR_STAGE_CONNECT, ETIMEDOUT, wsr_dial_text(ETIMEDOUT));
+    } else {
+        /* This address had its share; its end leads to the next one. */
+        wsr_timer_arm(c->host->wheel, &c->timer, c->opening->dial.deadline_ns);
+        c->host->driver->ops->cancel(c->host->driver, c->file);
+    }
+}

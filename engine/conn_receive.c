@@ -1,0 +1,220 @@
+/* What comes in: bytes to the session, its events to the application or to where they are answered. */
+#include "conn_inner.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define UNANSWERED_PONGS_MAX 64u   /* more Pings than that: only the newest is answered (RFC 6455 5.5.3) */
+
+static void post_recv(struct wsr_conn *c)
+{
+    assert(!(c->ops & WSR_CONN_OP_RECV) && c->file >= 0);
+    c->ops |= WSR_CONN_OP_RECV;
+    c->host->driver->ops->recv(c->host->driver, c->file, wsr_conn_token_of(c, WSR_CONN_OP_RECV));
+}
+
+/* Receive as long as there are buffers; otherwise wait for some without asking the kernel again and again. In one turn
+ * no more receives start than there are buffers, so that a crowd does not fight for one. */
+void wsr_conn_want_input(struct wsr_conn *c)
+{
+    struct wsr_conn_host *host = c->host;
+    if ((c->ops & WSR_CONN_OP_RECV) || (c->marks & MARK_INPUT_ENDED) || c->backlog_first != NULL)
+        return;
+    uint32_t home = wsr_pool_buffers_home(host->pool);
+    if (host->receives_started < home) {
+        host->receives_started++;
+        post_recv(c);
+        return;
+    }
+    wsr_conn_rest(c);
+    if (home > 0)
+        host->goes_on = true;
+}
+
+static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *event)
+{
+    const struct wsr_handshake_agreement *agreed = &event->agreement;
+    if (agreed->protocol.len + agreed->extensions.len > 0) {
+        char *text = malloc(agreed->protocol.len + agreed->extensions.len + 2);
+        if (text == NULL) {
+            wsr_conn_fail(c, WSR_STAGE_UPGRADE, ENOMEM, "no memory for the server's answer");
+            return;
+        }
+        memcpy(text, agreed->protocol.data, agreed->protocol.len);
+        text[agreed->protocol.len] = '\0';
+        if (agreed->extensions.len > 0)
+            memcpy(text + agreed->protocol.len + 1, agreed->extensions.data, agreed->extensions.len);
+        text[agreed->protocol.len + 1 + agreed->extensions.len] = '\0';
+        c->link->agreement = text;
+    }
+    wsr_timer_disarm(c->host->wheel, &c->timer);
+    wsr_conn_opening_free(c->opening);
+    c->opening = NULL;
+    wsr_conn_enter(c, WSR_CONN_OPEN);
+    wsr_conn_count(&c->host->counts.sockets_opened, 1);
+    wsr_deliver_plain(&c->host->deliver, wsr_conn_socket(c), WSR_EVENT_OPEN);
+}
+
+static void on_message(struct wsr_conn *c, const struct wsr_session_event *event, struct wsr_loan *buffer)
+{
+    /* CLOSE-14: after our own Close, messages are read over. */
+    if (c->state == WSR_CONN_OPEN)
+        wsr_deliver_message(&c->host->deliver, wsr_conn_socket(c), event->kind, event->data, buffer, event->block);
+    else if (event->block != NULL)
+        wsr_pool_unuse(wsr_pool_block_of(event->block));
+}
+
+/* Every Ping is answered; under a flood only the newest of those beyond the limit (CTL-03). */
+static void on_ping(struct wsr_conn *c, struct wsr_bytes payload)
+{
+    if (c->queue.pongs_count >= UNANSWERED_PONGS_MAX) {
+        wsr_conn_count(&c->host->counts.pings_dropped, 1);
+        wsr_queue_drop_newest_pong(&c->queue, c->host->slab);
+    }
+    struct wsr_chunk *pong = wsr_conn_control_frame(c, WSR_OPCODE_PONG, payload);
+    if (pong == NULL) {
+        wsr_conn_count(&c->host->counts.pings_dropped, 1);
+        return;
+    }
+    pong->is_pong = true;
+    wsr_conn_count(&c->host->counts.pings_answered, 1);
+    wsr_queue_push_control(&c->queue, pong);
+    wsr_conn_mark_unsent(c);
+}
+
+static void on_session_event(struct wsr_conn *c, const struct wsr_session_event *event, struct wsr_loan *buffer)
+{
+    switch (event->type) {
+    case WSR_SESSION_MESSAGE:
+        on_message(c, event, buffer);
+        break;
+    case WSR_SESSION_PING:
+        on_ping(c, event->data);
+        break;
+    case WSR_SESSION_UPGRADED:
+        on_upgraded(c, event);
+        break;
+    case WSR_SESSION_CLOSE:
+        wsr_conn_peer_closed(c, event);
+        break;
+    case WSR_SESSION_FAILURE:
+        wsr_conn_session_failed(c, event);
+        break;
+    case WSR_SESSION_PONG:
+    case WSR_SESSION_NOTHING:
+        break;
+    }
+}
+
+bool wsr_conn_is_reading(const struct wsr_conn *c)
+{
+    return c->state >= WSR_CONN_UPGRADING && c->state <= WSR_CONN_CLOSING;
+}
+
+/* Feed @buffer, of which the caller has a use, from where parsing stopped. Returns false when the consumer is
+ * behind. */
+static bool parse(struct wsr_conn *c, struct wsr_loan *buffer)
+{
+    const uint8_t *bytes = wsr_pool_bytes(buffer);
+    while (buffer->parsed < buffer->filled && wsr_conn_is_reading(c)) {
+        if (WSR_UNLIKELY(!wsr_deliver_has_message_room(&c->host->deliver)) && !(c->marks & MARK_DETACHED))
+            return false;
+        struct wsr_session_event event;
+        size_t taken = wsr_session_feed(&c->session, bytes + buffer->parsed, buffer->filled - buffer->parsed, &event);
+        assert(taken > 0);
+        buffer->parsed += (uint32_t)taken;
+        if (event.type != WSR_SESSION_NOTHING)
+            on_session_event(c, &event, buffer);
+    }
+    return true;
+}
+
+static const char *end_text(int system_errno)
+{
+    switch (system_errno) {
+    case 0:
+        return "the server ended the TCP connection without a Close frame";
+    case ECONNRESET:
+        return "the server reset the TCP connection";
+    case ETIMEDOUT:
+        return "the server's machine no longer answers";
+    default:
+        return "the connection broke; system_errno says why";
+    }
+}
+
+/* The stream ended and all that came before it was parsed. */
+static void on_end(struct wsr_conn *c)
+{
+    int system_errno = c->end_errno;
+    if (c->state == WSR_CONN_UPGRADING) {
+        static const char cut_short[] = "the server ended the TCP connection before its answer to the upgrade was "
+                                        "complete";
+        wsr_conn_fail(c, WSR_STAGE_UPGRADE, system_errno, system_errno == 0 ? cut_short : end_text(system_errno));
+    } else if (wsr_conn_handshake_is_over(c)) {
+        /* Our Close may still be on its way when only the server's direction has ended. */
+        if (wsr_queue_is_empty(&c->queue) || system_errno != 0)
+            wsr_conn_begin_drain(c);
+    } else {
+        wsr_conn_fail(c, c->state == WSR_CONN_OPEN ? WSR_STAGE_OPEN : WSR_STAGE_CLOSING, system_errno,
+                      end_text(system_errno));
+    }
+}
+
+void wsr_conn_parse_backlog(struct wsr_conn *c)
+{
+    while (c->backlog_first != NULL) {
+        struct wsr_loan *buffer = c->backlog_first;
+        /* What parsing leads to may release the backlog: this buffer is taken off it first. */
+        c->backlog_first = buffer->next;
+        if (c->backlog_first == NULL)
+            c->backlog_last = NULL;
+        if (!parse(c, buffer)) {
+            buffer->next = c->backlog_first;
+            c->backlog_first = buffer;
+            if (c->backlog_last == NULL)
+                c->backlog_last = buffer;
+            wsr_conn_rest(c);
+            return;
+        }
+        wsr_pool_unuse(buffer);
+    }
+    if (!wsr_conn_is_reading(c))
+        return;
+    if (c->marks & MARK_INPUT_ENDED)
+        on_end(c);
+    else
+        wsr_conn_want_input(c);
+}
+
+void wsr_conn_received(struct wsr_conn *c, const struct wsr_completion *completion)
+{
+    struct wsr_loan *buffer = NULL;
+    if (completion->flags & WSR_COMPLETION_BUFFER)
+        buffer = wsr_pool_received(c->host->pool, completion->buffer,
+                                   completion->result > 0 ? (uint32_t)completion->result : 0);
+    if (buffer != NULL && (completion->result <= 0 || !wsr_conn_is_reading(c))) {
+        wsr_pool_unuse(buffer);
+        buffer = NULL;
+    }
+    if (c->state == WSR_CONN_DRAINING) {
+        wsr_conn_finish_drain(c);
+        return;
+    }
+    assert(wsr_conn_is_reading(c));
+    if (buffer != NULL) {
+        wsr_conn_count(&c->host->counts.wire_received_bytes, (uint64_t)completion->result);
+        buffer->next = NULL;
+        if (c->backlog_first == NULL)
+            c->backlog_first = buffer;
+        else
+            c->backlog_last->next = buffer;
+        c->backlog_last = buffer;
+    } else if (completion->result == -ENOBUFS) {
+        wsr_conn_count(&c->host->counts.buffers_exhausted, 1);
+    } else if (completion->result <= 0) {
+        c->marks |= MARK_INPUT_ENDED;
+        c->end_errno = -completion->result;
+    }
+    wsr_conn_parse_backlog(c);
+}

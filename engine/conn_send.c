@@ -1,0 +1,106 @@
+/* What goes out: one send in flight, everything that gathers meanwhile leaves with the next. */
+#include "conn_inner.h"
+
+#include <errno.h>
+
+
+struct wsr_chunk *wsr_conn_control_frame(struct wsr_conn *c, enum wsr_opcode opcode, struct wsr_bytes payload)
+{
+    uint8_t key[4];
+    wsr_entropy_take(&c->host->entropy, key, sizeof key);
+    return wsr_queue_control_frame(c->host->slab, opcode, payload, key);
+}
+
+static uint64_t queued_bytes(const struct wsr_link *link)
+{
+    /* Any value that was true a moment ago will do: the sum is asked again after every send. */
+    return atomic_load_explicit(&link->sent_bytes, memory_order_relaxed) -
+           atomic_load_explicit(&link->credited_bytes, memory_order_relaxed);
+}
+
+/* Publish the writable event that is owed, if the queue has drained and there is room to tell. */
+void wsr_conn_tell_writable(struct wsr_conn *c)
+{
+    if (!(c->marks & MARK_WRITABLE_WISH) || c->state != WSR_CONN_OPEN)
+        return;
+    if (queued_bytes(c->link) > c->host->send_queue_max_bytes / 2)
+        return;
+    if (wsr_slab_is_short(c->host->slab) || !wsr_deliver_has_room(&c->host->deliver, 1)) {
+        wsr_conn_rest(c);
+        return;
+    }
+    c->marks &= (uint8_t)~MARK_WRITABLE_WISH;
+    /* The next refused send asks anew. Pairs with the exchange in the socket's refuse_for_quota(). */
+    atomic_store_explicit(&c->link->wants_writable, 0, memory_order_release);
+    wsr_deliver_plain(&c->host->deliver, wsr_conn_socket(c), WSR_EVENT_WRITABLE);
+}
+
+void wsr_conn_want_writable(struct wsr_conn *c)
+{
+    c->marks |= MARK_WRITABLE_WISH;
+    wsr_conn_tell_writable(c);
+}
+
+void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
+{
+    if (c->state != WSR_CONN_OPEN) {
+        wsr_slab_give_all(c->host->slab, message);
+        return;
+    }
+    uint64_t payload_bytes = 0;
+    for (const struct wsr_chunk *chunk = message; chunk != NULL; chunk = chunk->next)
+        payload_bytes += chunk->used - chunk->overhead;
+    wsr_conn_count(&c->host->counts.messages_sent, 1);
+    wsr_conn_count(&c->host->counts.messages_sent_bytes, payload_bytes);
+    wsr_queue_push(&c->queue, message);
+    wsr_conn_mark_unsent(c);
+}
+
+void wsr_conn_launch(struct wsr_conn *c)
+{
+    if ((c->ops & WSR_CONN_OP_SEND) || wsr_queue_is_empty(&c->queue) || c->file < 0 || !wsr_conn_is_reading(c) ||
+        (c->marks & MARK_SEND_BROKEN))
+        return;
+    struct iovec parts[WSR_DRIVER_PARTS_MAX];
+    size_t count = wsr_queue_launch(&c->queue, parts, WSR_DRIVER_PARTS_MAX);
+    c->ops |= WSR_CONN_OP_SEND;
+    wsr_conn_count(&c->host->counts.sends, 1);
+    c->host->driver->ops->send(c->host->driver, c->file, parts, count, wsr_conn_token_of(c, WSR_CONN_OP_SEND));
+}
+
+/* Sending is over. What the server said before is still in the kernel, so the receiving side tells the end; a limit
+ * stands behind it in case it never comes. */
+static void on_send_broken(struct wsr_conn *c, int system_errno)
+{
+    c->marks |= MARK_SEND_BROKEN;
+    wsr_queue_clear(&c->queue, c->host->slab);
+    if (!(c->marks & MARK_INPUT_ENDED))
+        c->end_errno = system_errno;
+    if (wsr_conn_handshake_is_over(c))
+        wsr_conn_last_byte_left(c);
+    else if (c->state == WSR_CONN_OPEN && !wsr_timer_is_armed(&c->timer))
+        wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
+}
+
+void wsr_conn_sent(struct wsr_conn *c, int32_t result)
+{
+    uint64_t bytes = result > 0 ? (uint64_t)result : 0;
+    struct wsr_queue_credit credit = wsr_queue_landed(&c->queue, c->host->slab, bytes);
+    wsr_conn_count(&c->host->counts.wire_sent_bytes, bytes);
+    if (c->state == WSR_CONN_DRAINING) {
+        wsr_conn_finish_drain(c);
+        return;
+    }
+    /* Read by wsr_send() of any thread and by bufferedAmount: a number alone, so no order. */
+    wsr_conn_count(&c->link->credited_bytes, credit.payload_bytes);
+    if (result < 0 && result != -EAGAIN && result != -EINTR) {
+        on_send_broken(c, -result);
+        return;
+    }
+    wsr_conn_tell_writable(c);
+    if (!wsr_queue_is_empty(&c->queue)) {
+        wsr_conn_mark_unsent(c);
+    } else if (wsr_conn_handshake_is_over(c)) {
+        wsr_conn_last_byte_left(c);
+    }
+}

@@ -1,0 +1,38 @@
+/* The engine as its own files see it: workers, and the consumer's side of each message ring. */
+#ifndef WSR_ENGINE_H
+#define WSR_ENGINE_H
+
+#include <pthread.h>
+
+#include "worker.h"
+
+struct wsr_socket;
+
+/* The application's side of one message ring. Touched by its consumer alone, but for turn. */
+struct wsr_consumer {
+    struct wsr_worker *worker;
+    pthread_t thread;              /* of the worker, when it has one */
+    pthread_t owner;               /* inline: who polled first */
+    bool has_owner;
+    bool is_busy;                  /* a handler is running */
+    bool is_watched;               /* wsr_engine_fd() was asked for */
+    uint32_t batch;                /* number of the array of events that was handed out last */
+    /* counts tasks; read by the getters of any thread: see wsr_socket_buffered_amount() */
+    _Atomic uint32_t turn;
+};
+
+struct wsr_engine {
+    struct wsr_engine_options options;    /* with the defaults filled in */
+    struct wsr_resolver *resolver;
+    struct wsr_consumer *consumers;       /* one for each ring */
+    uint32_t rings_count;
+    bool is_inline;
+    pthread_mutex_t sockets_lock;         /* opening and destroying, never messages */
+    struct wsr_socket *sockets;           /* all that are not yet freed */
+};
+
+/* An inline engine on @driver, which becomes its own on success. For the tests' simulated driver. */
+WSR_MUST_USE int wsr_engine_create_on(struct wsr_engine **engine, const struct wsr_engine_options *options,
+                                      struct wsr_driver *driver);
+
+#endif

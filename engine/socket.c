@@ -1,0 +1,405 @@
+/* Opening and destroying a socket, and what can be read from it. */
+#include "socket.h"
+
+#include <stdlib.h>
+
+#include "error.h"
+#include "options.h"
+
+/* ---- The one place where readyState changes ---- */
+
+bool wsr_socket_enter(struct wsr_socket *socket, enum wsr_ready_state from, enum wsr_ready_state to)
+{
+    assert(to > from);
+    uint32_t expected = from;
+    /* Release and acquire: who sees the new state sees what its maker did before, as wsr_send() must after OPEN. */
+    if (!atomic_compare_exchange_strong_explicit(&socket->ready_state, &expected, to, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return false;
+    return true;
+}
+
+enum wsr_ready_state wsr_socket_ready_state(const struct wsr_socket *socket)
+{
+    /* Pairs with the exchange in wsr_socket_enter(). */
+    return (enum wsr_ready_state)atomic_load_explicit(&socket->ready_state, memory_order_acquire);
+}
+
+void wsr_socket_random(void *out, size_t len)
+{
+    /* Each thread has its own stream: no lock, and none sees another's. */
+    static _Thread_local struct wsr_entropy entropy;
+    wsr_entropy_take(&entropy, out, len);
+}
+
+/* ---- Opening ---- */
+
+/* What wsr_socket_open() gathers before there is a socket. */
+struct plan {
+    struct wsr_url url;
+    char *url_text;
+    char *base_text;
+    struct wsr_socket_options options;
+    struct wsr_opening *opening;
+};
+
+static int parse_base(struct plan *plan, struct wsr_url *base)
+{
+    const char *in = plan->options.base_url;
+    size_t len = strlen(in);
+    size_t capacity = wsr_url_text_bytes(len, 0);
+    plan->base_text = malloc(capacity);
+    if (plan->base_text == NULL)
+        return wsr_error_set(WSR_ERR_MEMORY, "no memory for the base URL");
+    struct wsr_fault why;
+    int rc = wsr_url_parse(base, in, len, NULL, plan->base_text, capacity, &why);
+    if (rc == WSR_ERR_SYNTAX)
+        return wsr_error_set(rc, "base_url, byte %zu: %s", why.at, why.text);
+    return rc == 0 ? 0 : wsr_error_set(rc, "no memory for the base URL");
+}
+
+static int parse_url(struct plan *plan, const char *url, size_t url_len)
+{
+    struct wsr_url base;
+    bool has_base = plan->options.base_url != NULL;
+    if (has_base) {
+        int rc = parse_base(plan, &base);
+        if (rc != 0)
+            return rc;
+    }
+    size_t capacity = wsr_url_text_bytes(url_len, has_base ? base.href.len : 0);
+    plan->url_text = malloc(capacity);
+    if (plan->url_text == NULL)
+        return wsr_error_set(WSR_ERR_MEMORY, "no memory for the URL");
+    struct wsr_fault why;
+    int rc = wsr_url_parse(&plan->url, url, url_len, has_base ? &base : NULL, plan->url_text, capacity, &why);
+    if (rc == WSR_ERR_SYNTAX)
+        return wsr_error_set(rc, "URL, byte %zu: %s", why.at, why.text);
+    return rc == 0 ? 0 : wsr_error_set(rc, "no memory for the URL");
+}
+
+static int check_request(const struct plan *plan, const char *const *protocols, size_t protocols_count)
+{
+    struct wsr_fault why;
+    if (protocols_count > 0 && protocols == NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "protocols is NULL but protocols_count is %zu", protocols_count);
+    int rc = wsr_handshake_check_protocols(protocols, protocols_count, &why);
+    if (rc != 0)
+        return wsr_error_set(rc, "protocol number %zu: %s", why.at, why.text);
+    if (plan->options.headers_count > 0 && plan->options.headers == NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "headers is NULL but headers_count is %u", plan->options.headers_count);
+    for (uint32_t i = 0; i < plan->options.headers_count; i++) {
+        rc = wsr_handshake_check_header(&plan->options.headers[i], &why);
+        if (rc != 0)
+            return wsr_error_set(rc, "header number %u: %s", i, why.text);
+    }
+    return 0;
+}
+
+/* Where to connect, and from where. */
+static int plan_addresses(struct plan *plan)
+{
+    struct wsr_opening *opening = plan->opening;
+    struct wsr_dial *dial = &opening->dial;
+    const struct wsr_socket_options *options = &plan->options;
+    if (options->source_address != NULL &&
+        !wsr_resolve_numeric(&dial->source, options->source_address, strlen(options->source_address), 0))
+        return wsr_error_set(WSR_ERR_ARGUMENT, "source_address \"%.64s\" is no numeric IPv4 or IPv6 address",
+                             options->source_address);
+    if (options->connect_to != NULL) {
+        struct wsr_fault why;
+        int rc = wsr_dial_parse(&dial->addresses[0], options->connect_to, &why);
+        if (rc != 0)
+            return wsr_error_set(rc, "connect_to \"%.80s\" %s", options->connect_to, why.text);
+        dial->addresses_count = 1;
+        return 0;
+    }
+    struct wsr_bytes host = plan->url.host;
+    if (wsr_resolve_numeric(&dial->addresses[0], (const char *)host.data, host.len, plan->url.port)) {
+        dial->addresses_count = 1;
+        return 0;
+    }
+    /* A name that is longer than the DNS allows stays empty: its look-up fails as any other would (F1). */
+    if (host.len < sizeof opening->lookup.host)
+        memcpy(opening->lookup.host, host.data, host.len);
+    opening->lookup.port = plan->url.port;
+    return 0;
+}
+
+/* The protocols as they are sent, for judging the answer. */
+static int plan_offer(struct plan *plan, const char *const *protocols, size_t protocols_count)
+{
+    size_t bytes = 1;
+    for (size_t i = 0; i < protocols_count; i++)
+        bytes += strlen(protocols[i]) + 2;
+    char *joined = malloc(bytes);
+    if (joined == NULL)
+        return wsr_error_set(WSR_ERR_MEMORY, "no memory for the subprotocols");
+    plan->opening->offered = joined;
+    char *to = joined;
+    for (size_t i = 0; i < protocols_count; i++) {
+        if (i > 0) {
+            memcpy(to, ", ", 2);
+            to += 2;
+        }
+        size_t len = strlen(protocols[i]);
+        memcpy(to, protocols[i], len);
+        to += len;
+    }
+    plan->opening->upgrade.offer.protocols = wsr_bytes_of(joined, (size_t)(to - joined));
+    return 0;
+}
+
+static int plan_request(struct plan *plan, const char *const *protocols, size_t protocols_count)
+{
+    uint8_t nonce[16];
+    char key[WSR_HANDSHAKE_KEY_CHARS + 1];
+    wsr_socket_random(nonce, sizeof nonce);
+    wsr_handshake_key(key, nonce);
+    struct wsr_opening *opening = plan->opening;
+    if (wsr_handshake_accept(opening->upgrade.offer.accept, key) != 0)
+        return wsr_error_set(WSR_ERR_MEMORY, "no memory for the handshake's key");
+    const struct wsr_handshake_request request = {
+        .url = &plan->url, .protocols = protocols, .protocols_count = protocols_count,
+        .headers = plan->options.headers, .headers_count = plan->options.headers_count, .key = key,
+    };
+    size_t bytes = wsr_handshake_write_request(NULL, 0, &request);
+    opening->request = malloc(bytes);
+    if (opening->request == NULL)
+        return wsr_error_set(WSR_ERR_MEMORY, "no memory for the upgrade request");
+    opening->request_bytes = wsr_handshake_write_request(opening->request, bytes, &request);
+    assert(opening->request_bytes == bytes);
+    return plan_offer(plan, protocols, protocols_count);
+}
+
+static int make_plan(struct plan *plan, const char *url, size_t url_len, const char *const *protocols,
+                     size_t protocols_count)
+{
+    int rc = parse_url(plan, url, url_len);
+    if (rc != 0)
+        return rc;
+    rc = check_request(plan, protocols, protocols_count);
+    if (rc != 0)
+        return rc;
+    if (plan->url.secure)
+        return wsr_error_set(WSR_ERR_NOT_SUPPORTED, "wss: this build has no TLS yet; nothing is sent in clear instead");
+    plan->opening = calloc(1, sizeof *plan->opening);
+    if (plan->opening == NULL)
+        return wsr_error_set(WSR_ERR_MEMORY, "no memory for a connection attempt");
+    rc = plan_addresses(plan);
+    return rc != 0 ? rc : plan_request(plan, protocols, protocols_count);
+}
+
+static uint32_t live_of(const struct wsr_engine *engine, uint32_t ring)
+{
+    return atomic_load_explicit(&engine->consumers[ring].worker->live_count, memory_order_relaxed);
+}
+
+/* Take a place on the worker asked for, or on the one with the fewest sockets. */
+static int take_place(struct wsr_engine *engine, uint32_t worker, uint32_t *ring)
+{
+    if (worker > engine->rings_count)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "there is no worker %u; workers are numbered from 1 to %u", worker,
+                             engine->rings_count);
+    uint32_t chosen = worker != WSR_ANY_WORKER ? worker - 1 : 0;
+    for (uint32_t i = 1; worker == WSR_ANY_WORKER && i < engine->rings_count; i++) {
+        if (live_of(engine, i) < live_of(engine, chosen))
+            chosen = i;
+    }
+    _Atomic uint32_t *live = &engine->consumers[chosen].worker->live_count;
+    /* A count alone; given back by on_freed() of worker.c. */
+    if (atomic_fetch_add_explicit(live, 1, memory_order_relaxed) >= engine->options.sockets_max) {
+        atomic_fetch_sub_explicit(live, 1, memory_order_relaxed);
+        return wsr_error_set(WSR_ERR_MEMORY,
+                             "worker %u has its %u sockets already; raise sockets_max or use more workers", chosen + 1,
+                             engine->options.sockets_max);
+    }
+    *ring = chosen;
+    return 0;
+}
+
+static void enlist(struct wsr_socket *socket)
+{
+    struct wsr_engine *engine = socket->engine;
+    pthread_mutex_lock(&engine->sockets_lock);
+    socket->next = engine->sockets;
+    socket->place = &engine->sockets;
+    if (socket->next != NULL)
+        socket->next->place = &socket->next;
+    engine->sockets = socket;
+    pthread_mutex_unlock(&engine->sockets_lock);
+}
+
+static struct wsr_socket *make_socket(const struct plan *plan)
+{
+    size_t url_bytes = plan->url.href.len + 1;
+    struct wsr_socket *socket = calloc(1, sizeof *socket + url_bytes + plan->url.origin.len + 1);
+    if (socket == NULL)
+        return NULL;
+    memcpy(socket->url, plan->url.href.data, plan->url.href.len);
+    memcpy(socket->url + url_bytes, plan->url.origin.data, plan->url.origin.len);
+    socket->origin = socket->url + url_bytes;
+    socket->user = plan->options.user;
+    socket->binary_type = WSR_BLOB;
+    return socket;
+}
+
+static int start(struct wsr_engine *engine, struct plan *plan, struct wsr_socket **out)
+{
+    struct wsr_socket *socket = make_socket(plan);
+    if (socket == NULL)
+        return wsr_error_set(WSR_ERR_MEMORY, "no memory for a socket");
+    int rc = take_place(engine, plan->options.worker, &socket->ring);
+    if (rc != 0) {
+        free(socket);
+        return rc;
+    }
+    socket->engine = engine;
+    socket->worker = engine->consumers[socket->ring].worker;
+    socket->link.opening = plan->opening;
+    plan->opening = NULL;
+    socket->link.open.subject = &socket->link;
+    socket->link.open.kind = WSR_COMMAND_OPEN;
+    enlist(socket);
+    *out = socket;
+    wsr_worker_push(socket->worker, &socket->link.open);
+    return 0;
+}
+
+int wsr_socket_open(struct wsr_engine *engine, const char *url, size_t url_len, const char *const *protocols,
+                    size_t protocols_count, const struct wsr_socket_options *options, struct wsr_socket **socket)
+{
+    if (engine == NULL || url == NULL || socket == NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_socket_open needs an engine, a URL and a place for the socket");
+    struct plan plan = { .options = WSR_SOCKET_OPTIONS_INIT };
+    int rc = wsr_options_copy(&plan.options, sizeof plan.options, options, "wsr_socket_options");
+    if (rc != 0)
+        return rc;
+    if (plan.options.flags != 0)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_socket_options.flags 0x%x has unknown flags", plan.options.flags);
+    rc = make_plan(&plan, url, url_len == WSR_ZSTRING ? strlen(url) : url_len, protocols, protocols_count);
+    if (rc == 0)
+        rc = start(engine, &plan, socket);
+    wsr_conn_opening_free(plan.opening);
+    free(plan.url_text);
+    free(plan.base_text);
+    return rc;
+}
+
+/* ---- Destroying ---- */
+
+void wsr_socket_free(struct wsr_socket *socket)
+{
+    struct wsr_engine *engine = socket->engine;
+    pthread_mutex_lock(&engine->sockets_lock);
+    *socket->place = socket->next;
+    if (socket->next != NULL)
+        socket->next->place = socket->place;
+    pthread_mutex_unlock(&engine->sockets_lock);
+    wsr_listener_free(socket->listeners);
+    wsr_conn_opening_free(socket->link.opening);
+    free(socket->link.agreement);
+    free(socket);
+}
+
+void wsr_socket_destroy(struct wsr_socket *socket)
+{
+    if (socket == NULL || socket->is_destroyed)
+        return;
+    socket->is_destroyed = true;
+    struct wsr_worker *worker = socket->worker;
+    uint8_t key[4];
+    wsr_socket_random(key, sizeof key);
+    struct wsr_chunk *farewell = wsr_queue_close_frame(worker->host.slab, 1001, wsr_bytes_of(NULL, 0), key);
+    struct wsr_command *command = farewell != NULL ? &farewell->command : &socket->link.destroy;
+    command->subject = &socket->link;
+    command->kind = farewell != NULL ? WSR_COMMAND_FAREWELL : WSR_COMMAND_DESTROY;
+    wsr_worker_push(worker, command);
+}
+
+/* ---- Reading ---- */
+
+const char *wsr_socket_url(const struct wsr_socket *socket)
+{
+    return socket->url;
+}
+
+const char *wsr_socket_origin(const struct wsr_socket *socket)
+{
+    return socket->origin;
+}
+
+/* The agreement is the conn's until the open event was taken, and nobody's concern when that was dropped. */
+static const char *agreement_of(const struct wsr_socket *socket)
+{
+    return socket->is_agreed ? socket->link.agreement : NULL;
+}
+
+const char *wsr_socket_protocol(const struct wsr_socket *socket)
+{
+    const char *agreement = agreement_of(socket);
+    return agreement != NULL ? agreement : "";
+}
+
+const char *wsr_socket_extensions(const struct wsr_socket *socket)
+{
+    const char *agreement = agreement_of(socket);
+    return agreement != NULL ? agreement + strlen(agreement) + 1 : "";
+}
+
+enum wsr_binary_type wsr_socket_binary_type(const struct wsr_socket *socket)
+{
+    return (enum wsr_binary_type)socket->binary_type;
+}
+
+void wsr_socket_set_binary_type(struct wsr_socket *socket, enum wsr_binary_type type)
+{
+    if (type == WSR_BLOB || type == WSR_ARRAYBUFFER)
+        socket->binary_type = (uint8_t)type;
+}
+
+void *wsr_socket_user(const struct wsr_socket *socket)
+{
+    return socket->user;
+}
+
+void wsr_socket_set_user(struct wsr_socket *socket, void *user)
+{
+    socket->user = user;
+}
+
+uint32_t wsr_socket_ring(const struct wsr_socket *socket)
+{
+    return socket->ring;
+}
+
+/* ---- bufferedAmount ---- */
+
+/* The numbers below are read by any thread; each is exact, none orders anything else. */
+static uint64_t load(const _Atomic uint64_t *number)
+{
+    return atomic_load_explicit(number, memory_order_relaxed);
+}
+
+void wsr_socket_note_turn(struct wsr_socket *socket)
+{
+    uint32_t turn = atomic_load_explicit(&socket->engine->consumers[socket->ring].turn, memory_order_relaxed);
+    if (atomic_load_explicit(&socket->seen_turn, memory_order_relaxed) == turn)
+        return;
+    atomic_store_explicit(&socket->credited_seen, load(&socket->link.credited_bytes), memory_order_relaxed);
+    atomic_store_explicit(&socket->seen_turn, turn, memory_order_relaxed);
+}
+
+uint64_t wsr_socket_buffered_amount(const struct wsr_socket *socket)
+{
+    /* Noting the turn is no change that a caller could see but for the number itself. */
+    wsr_socket_note_turn((struct wsr_socket *)(uintptr_t)socket);
+    return load(&socket->link.sent_bytes) - load(&socket->credited_seen);
+}
+
+uint64_t wsr_socket_buffered_now(const struct wsr_socket *socket)
+{
+    /* Credit is read first: it never overtakes what was sent. */
+    uint64_t credited = atomic_load_explicit(&socket->link.credited_bytes, memory_order_acquire);
+    return load(&socket->link.sent_bytes) - credited;
+}

@@ -1,0 +1,38 @@
+/* The application's half of a connection. It changes when an event is taken or a call is made, never behind the
+ * caller's back. */
+#ifndef WSR_SOCKET_H
+#define WSR_SOCKET_H
+
+#include "engine.h"
+#include "listener.h"
+
+struct wsr_socket {
+    struct wsr_link link;                 /* first: events name the socket by it */
+    struct wsr_engine *engine;
+    struct wsr_worker *worker;
+    struct wsr_socket *next;              /* in engine->sockets */
+    struct wsr_socket **place;
+    struct wsr_listeners *listeners;      /* NULL until the first */
+    void *user;
+    const char *origin;                   /* behind url */
+    _Atomic uint64_t credited_seen;       /* link.credited_bytes as bufferedAmount knows it in turn seen_turn */
+    _Atomic uint32_t seen_turn;
+    _Atomic uint32_t ready_state;         /* enum wsr_ready_state; changed by wsr_socket_enter() */
+    uint32_t ring;
+    uint32_t batch;                       /* of the consumer when it last took an event of this socket */
+    uint8_t binary_type;
+    bool is_agreed;                       /* the open event was taken: link.agreement may be read */
+    bool is_destroyed;                    /* the application gave it up; it goes with GONE */
+    char url[];
+};
+
+/* Go from @from to @to; returns whether it was in @from. */
+bool wsr_socket_enter(struct wsr_socket *socket, enum wsr_ready_state from, enum wsr_ready_state to);
+/* Free it: nothing refers to it any more. */
+void wsr_socket_free(struct wsr_socket *socket);
+/* Mask keys and nonces for the calling thread. */
+void wsr_socket_random(void *out, size_t len);
+/* Let bufferedAmount take note of a new turn, before it is read or grows. */
+void wsr_socket_note_turn(struct wsr_socket *socket);
+
+#endif

@@ -1,0 +1,427 @@
+/* The turn of a worker, and how the two sides wake each other. */
+#include "worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define COMPLETIONS_PER_TURN 256u
+#define SPINS_PER_CLOCK_READ 32u
+
+static struct wsr_worker *worker_of(struct wsr_conn_host *host)
+{
+    return wsr_container_of(host, struct wsr_worker, host);
+}
+
+static struct wsr_driver *driver_of(struct wsr_worker *w)
+{
+    return w->host.driver;
+}
+
+/* ---- Waking the worker ---- */
+
+static void wake_if(struct wsr_worker *w, _Atomic uint32_t *flag)
+{
+    /* What was pushed or released before is visible to a worker that has not seen the flag cleared: pairs with the
+     * fence in fall_asleep(). One of the two sees the other. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(flag, memory_order_relaxed) != 0 &&
+        atomic_exchange_explicit(flag, 0, memory_order_relaxed) != 0)
+        driver_of(w)->ops->wake(driver_of(w));
+}
+
+static void wake_host(struct wsr_conn_host *host)
+{
+    wake_if(worker_of(host), &worker_of(host)->asleep);
+}
+
+void wsr_worker_push(struct wsr_worker *w, struct wsr_command *command)
+{
+    wsr_ring_mpsc_push(&w->host.commands, &command->node);
+    wake_if(w, &w->asleep);
+}
+
+void wsr_worker_consumed(struct wsr_worker *w)
+{
+    wake_if(w, &w->starving);
+}
+
+void wsr_worker_stop(struct wsr_worker *w)
+{
+    /* Pairs with the acquire loads in wsr_worker_run() and has_work(). */
+    atomic_store_explicit(&w->stopping, 1, memory_order_release);
+    driver_of(w)->ops->wake(driver_of(w));
+}
+
+bool wsr_worker_has_commands(const struct wsr_worker *w)
+{
+    return !wsr_ring_mpsc_is_empty(&w->host.commands);
+}
+
+/* Does something rest that the consumer has made room for? */
+static bool has_room_again(const struct wsr_worker *w)
+{
+    const struct wsr_conn_host *host = &w->host;
+    if (host->resting_first == NULL && host->gone_first == NULL)
+        return false;
+    /* Pairs with the release store in wsr_ring_spsc_release(). */
+    return atomic_load_explicit(&host->deliver.events.released, memory_order_acquire) !=
+               host->deliver.events.reclaimed ||
+           wsr_pool_has_returned(host->pool);
+}
+
+static bool has_work(const struct wsr_worker *w)
+{
+    return wsr_worker_has_commands(w) || has_room_again(w) ||
+           atomic_load_explicit(&w->stopping, memory_order_acquire) != 0;
+}
+
+/* ---- Waiting ---- */
+
+/* Watch from user space until there is work or @until_ns has come. Returns whether there is work. */
+static bool spin(struct wsr_worker *w, uint64_t until_ns)
+{
+    struct wsr_driver *driver = driver_of(w);
+    for (;;) {
+        for (unsigned i = 0; i < SPINS_PER_CLOCK_READ; i++) {
+            if (driver->ops->ready(driver) || has_work(w))
+                return true;
+            wsr_cpu_relax();
+        }
+        if (driver->ops->now(driver) >= until_ns)
+            return false;
+    }
+}
+
+static int sleep_in_driver(struct wsr_worker *w, uint64_t deadline_ns)
+{
+    struct wsr_driver *driver = driver_of(w);
+    atomic_store_explicit(&w->asleep, 1, memory_order_relaxed);
+    if (w->host.resting_first != NULL || w->host.gone_first != NULL)
+        atomic_store_explicit(&w->starving, 1, memory_order_relaxed);
+    /* The flags are visible before the last look; pairs with the fence in wake_if(). */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (has_work(w))
+        deadline_ns = 0;
+    int count = driver->ops->wait(driver, w->completions, COMPLETIONS_PER_TURN, deadline_ns);
+    atomic_store_explicit(&w->asleep, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->starving, 0, memory_order_relaxed);
+    return count;
+}
+
+static int await(struct wsr_worker *w, uint64_t deadline_ns)
+{
+    struct wsr_driver *driver = driver_of(w);
+    if (deadline_ns != 0 && w->options.wait == WSR_WAIT_SPIN) {
+        /* What was queued leaves before the watch begins. */
+        int count = driver->ops->wait(driver, w->completions, COMPLETIONS_PER_TURN, 0);
+        if (count != 0)
+            return count;
+        spin(w, deadline_ns);
+        deadline_ns = 0;
+    } else if (deadline_ns != 0 && w->options.wait == WSR_WAIT_ADAPTIVE) {
+        int count = driver->ops->wait(driver, w->completions, COMPLETIONS_PER_TURN, 0);
+        if (count != 0)
+            return count;
+        uint64_t until_ns = w->host.now_ns + w->options.spin_ns;
+        if (spin(w, until_ns < deadline_ns ? until_ns : deadline_ns) || until_ns >= deadline_ns)
+            deadline_ns = 0;
+    }
+    if (deadline_ns == 0)
+        return driver->ops->wait(driver, w->completions, COMPLETIONS_PER_TURN, 0);
+    return sleep_in_driver(w, deadline_ns);
+}
+
+/* ---- One turn ---- */
+
+static void run_chunk_command(struct wsr_worker *w, struct wsr_link *link, struct wsr_chunk *chunk)
+{
+    struct wsr_conn *conn = link->conn;
+    uint8_t kind = chunk->command.kind;
+    if (conn != NULL && kind == WSR_COMMAND_SEND) {
+        wsr_conn_send(conn, chunk);
+    } else if (conn != NULL && kind == WSR_COMMAND_CLOSE) {
+        wsr_conn_close(conn, chunk);
+    } else if (conn != NULL && kind == WSR_COMMAND_FAREWELL) {
+        wsr_conn_detach(conn, chunk);
+    } else {
+        wsr_slab_give_all(w->host.slab, chunk);
+        if (conn != NULL)
+            wsr_conn_abort(conn);
+        else if (kind == WSR_COMMAND_FAREWELL)
+            wsr_conn_tell_gone(&w->host, link);
+    }
+}
+
+static void run_command(struct wsr_worker *w, struct wsr_command *command)
+{
+    struct wsr_link *link = command->subject;
+    switch ((enum wsr_command_kind)command->kind) {
+    case WSR_COMMAND_SEND:
+    case WSR_COMMAND_CLOSE:
+    case WSR_COMMAND_ABORT:
+    case WSR_COMMAND_FAREWELL:
+        run_chunk_command(w, link, wsr_container_of(command, struct wsr_chunk, command));
+        break;
+    case WSR_COMMAND_OPEN:
+        wsr_conn_open(&w->host, link);
+        break;
+    case WSR_COMMAND_WANT_WRITABLE:
+        if (link->conn != NULL)
+            wsr_conn_want_writable(link->conn);
+        break;
+    case WSR_COMMAND_DESTROY:
+        if (link->conn != NULL)
+            wsr_conn_detach(link->conn, NULL);
+        else
+            wsr_conn_tell_gone(&w->host, link);
+        break;
+    case WSR_COMMAND_LOOKED_UP:
+        wsr_conn_looked_up(command->subject);
+        break;
+    }
+}
+
+static void run_commands(struct wsr_worker *w)
+{
+    struct wsr_ring_node *node;
+    while ((node = wsr_ring_mpsc_pop(&w->host.commands)) != NULL)
+        run_command(w, wsr_container_of(node, struct wsr_command, node));
+}
+
+static void run_timers(struct wsr_worker *w)
+{
+    struct wsr_timer *timer;
+    while ((timer = wsr_timer_expire(w->host.wheel, w->host.now_ns)) != NULL)
+        wsr_conn_expired(wsr_container_of(timer, struct wsr_conn, timer));
+}
+
+static void tell_gone_again(struct wsr_conn_host *host)
+{
+    while (host->gone_first != NULL && wsr_deliver_has_room(&host->deliver, 1)) {
+        struct wsr_link *link = host->gone_first;
+        host->gone_first = link->gone_next;
+        wsr_conn_tell_gone(host, link);
+    }
+}
+
+static void complete(struct wsr_worker *w, const struct wsr_completion *completion)
+{
+    uint32_t slot = (uint32_t)completion->token;
+    assert(slot < w->host.slots_used);
+    struct wsr_conn *conn = &w->host.slots[slot];
+    /* Draining waits for every operation, so this is a check of our own: a completion never outlives its connection. */
+    assert((conn->generation & 0xFFFFFF) == ((completion->token >> 32) & 0xFFFFFF));
+    wsr_conn_completed(conn, (enum wsr_conn_op)(completion->token >> 56), completion);
+}
+
+/* Publish the events of the turn and wake the consumer if it sleeps. Returns whether there were any. */
+static bool publish(struct wsr_worker *w)
+{
+    if (!wsr_ring_spsc_publish(&w->host.deliver.events))
+        return false;
+    if (w->is_inline)
+        return true;
+    /* The events are visible before the look at the flag; pairs with the fence in wsr_worker_consumer_sleeps(). */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&w->consumer_asleep, memory_order_relaxed) != 0 &&
+        atomic_exchange_explicit(&w->consumer_asleep, 0, memory_order_relaxed) != 0) {
+        /* Only an overflow of the counter could fail, and then it is readable anyway. */
+        if (eventfd_write(w->consumer_eventfd, 1) != 0)
+            assert(errno == EAGAIN);
+    }
+    return true;
+}
+
+static void read_clock(struct wsr_worker *w)
+{
+    w->host.now_ns = w->host.deliver.now_ns = driver_of(w)->ops->now(driver_of(w));
+}
+
+int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
+{
+    struct wsr_conn_host *host = &w->host;
+    read_clock(w);
+    host->receives_started = 0;
+    host->goes_on = false;
+    /* First what the consumer is done with, then what it asked for meanwhile: a failing Close that waits for the
+     * handlers of earlier messages then finds their answers in the queue (RECV-12). */
+    wsr_deliver_reclaim(&host->deliver);
+    wsr_pool_collect(host->pool);
+    run_commands(w);
+    tell_gone_again(host);
+    wsr_conn_resume_resting(host);
+    run_timers(w);
+    wsr_conn_flush_unsent(host);
+    bool has_told = publish(w);
+    uint64_t timer_ns = wsr_timer_next(host->wheel);
+    if (has_told || host->goes_on)
+        deadline_ns = 0;
+    int count = await(w, timer_ns < deadline_ns ? timer_ns : deadline_ns);
+    wsr_conn_count(&w->turns, 1);
+    if (count < 0) {
+        atomic_store_explicit(&w->error, count, memory_order_relaxed);
+        return count;
+    }
+    if (count == 0)
+        return 0;
+    wsr_conn_count(&w->completions_count, (uint64_t)count);
+    read_clock(w);
+    for (int i = 0; i < count; i++)
+        complete(w, &w->completions[i]);
+    publish(w);
+    return 0;
+}
+
+/* ---- Life ---- */
+
+static void on_freed(struct wsr_conn_host *host)
+{
+    /* Read by wsr_socket_open() of any thread, which only wants the number. */
+    atomic_fetch_sub_explicit(&worker_of(host)->live_count, 1, memory_order_relaxed);
+}
+
+static int make_memory(struct wsr_worker *w)
+{
+    struct wsr_conn_host *host = &w->host;
+    const struct wsr_worker_options *options = &w->options;
+    size_t slots_bytes = (size_t)options->sockets_max * sizeof(struct wsr_conn);
+    host->slots = mmap(NULL, slots_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (host->slots == MAP_FAILED) {
+        host->slots = NULL;
+        return WSR_ERR_MEMORY;
+    }
+    host->slots_count = options->sockets_max;
+    w->completions = malloc(COMPLETIONS_PER_TURN * sizeof *w->completions);
+    host->wheel = wsr_timer_wheel_create(host->driver->ops->now(host->driver));
+    host->slab = wsr_slab_create(options->send_pool_bytes);
+    if (w->completions == NULL || host->wheel == NULL || host->slab == NULL ||
+        wsr_ring_spsc_init(&host->deliver.events, options->events_count) != 0)
+        return WSR_ERR_MEMORY;
+    if (!w->is_inline) {
+        w->consumer_eventfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (w->consumer_eventfd < 0)
+            return WSR_ERR_SYSTEM;
+    }
+    struct wsr_pool_options pool_options = options->pool;
+    pool_options.owner = w;
+    int rc = wsr_pool_create(&host->pool, host->driver, &pool_options);
+    host->deliver.pool = host->pool;
+    return rc;
+}
+
+int wsr_worker_create(struct wsr_worker **worker, struct wsr_driver *driver, struct wsr_resolver *resolver,
+                      const struct wsr_worker_options *options, bool is_inline)
+{
+    struct wsr_worker *w = aligned_alloc(WSR_CACHE_LINE, sizeof *w);
+    if (w == NULL)
+        return WSR_ERR_MEMORY;
+    memset(w, 0, sizeof *w);
+    w->options = *options;
+    w->is_inline = is_inline;
+    w->consumer_eventfd = -1;
+    w->host.driver = driver;
+    w->host.resolver = resolver;
+    w->host.limits = options->limits;
+    w->host.open_timeout_ns = options->open_timeout_ns;
+    w->host.close_timeout_ns = options->close_timeout_ns;
+    w->host.fin_timeout_ns = options->fin_timeout_ns;
+    w->host.send_queue_max_bytes = options->send_queue_max_bytes;
+    w->host.wake = wake_host;
+    w->host.freed = on_freed;
+    wsr_ring_mpsc_init(&w->host.commands);
+    int rc = make_memory(w);
+    if (rc != 0) {
+        wsr_worker_free(w);
+        return rc;
+    }
+    *worker = w;
+    return 0;
+}
+
+/* Commands that nobody will run: their chunks may come from malloc. */
+static void discard_commands(struct wsr_worker *w)
+{
+    struct wsr_ring_node *node;
+    while ((node = wsr_ring_mpsc_pop(&w->host.commands)) != NULL) {
+        struct wsr_command *command = wsr_container_of(node, struct wsr_command, node);
+        if (command->kind >= WSR_COMMAND_SEND && command->kind <= WSR_COMMAND_FAREWELL)
+            wsr_slab_give_all(w->host.slab, wsr_container_of(command, struct wsr_chunk, command));
+        else if (command->kind == WSR_COMMAND_LOOKED_UP)
+            wsr_conn_looked_up(command->subject);
+    }
+}
+
+static uint32_t for_each_live(struct wsr_worker *w, void (*act)(struct wsr_conn *conn))
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < w->host.slots_used; i++) {
+        if (w->host.slots[i].state != WSR_CONN_FREE) {
+            count++;
+            act(&w->host.slots[i]);
+        }
+    }
+    return count;
+}
+
+void wsr_worker_end(struct wsr_worker *w)
+{
+    struct wsr_driver *driver = driver_of(w);
+    bool is_broken = atomic_load_explicit(&w->error, memory_order_relaxed) != 0;
+    if (!is_broken) {
+        run_commands(w);
+        for_each_live(w, wsr_conn_farewell);
+        wsr_conn_flush_unsent(&w->host);
+        /* What the kernel takes at once is sent; the rest is given up with the connection. */
+        is_broken = wsr_worker_turn(w, 0) < 0;
+    }
+    while (!is_broken && for_each_live(w, wsr_conn_kill) > 0) {
+        wsr_conn_resume_resting(&w->host);
+        wsr_conn_flush_unsent(&w->host);
+        discard_commands(w);
+        int count = driver->ops->wait(driver, w->completions, COMPLETIONS_PER_TURN,
+                                      driver->ops->now(driver) + WSR_NS_PER_MS);
+        is_broken = count < 0;
+        for (int i = 0; i < count; i++)
+            complete(w, &w->completions[i]);
+    }
+    discard_commands(w);
+    driver->ops->destroy(driver);
+}
+
+void wsr_worker_free(struct wsr_worker *w)
+{
+    if (w->host.pool != NULL)
+        wsr_pool_destroy(w->host.pool);
+    if (w->host.slab != NULL)
+        wsr_slab_destroy(w->host.slab);
+    if (w->host.wheel != NULL)
+        wsr_timer_wheel_destroy(w->host.wheel);
+    if (w->host.slots != NULL)
+        munmap(w->host.slots, (size_t)w->options.sockets_max * sizeof(struct wsr_conn));
+    if (w->consumer_eventfd >= 0)
+        close(w->consumer_eventfd);
+    wsr_ring_spsc_free(&w->host.deliver.events);
+    free(w->completions);
+    free(w);
+}
+
+void wsr_worker_run(struct wsr_worker *w)
+{
+    if (w->options.cpu >= 0) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET((unsigned)w->options.cpu, &set);
+        /* A CPU that was taken away meanwhile: run where the kernel puts the thread. */
+        (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+    }
+    while (atomic_load_explicit(&w->stopping, memory_order_acquire) == 0) {
+        if (wsr_worker_turn(w, WSR_NEVER) < 0)
+            break;
+    }
+    wsr_worker_end(w);
+}
