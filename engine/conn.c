@@ -126,6 +126,7 @@ void wsr_conn_finish_drain(struct wsr_conn *c)
     assert(c->state == WSR_CONN_DRAINING && !(c->marks & MARK_TOLD));
     if (c->ops != 0)
         return;
+    wsr_timer_disarm(c->host->wheel, &c->timer);
     release_all(c);
     if (!(c->marks & MARK_DETACHED)) {
         if (!wsr_deliver_has_room(&c->host->deliver, 2)) {
@@ -143,6 +144,18 @@ void wsr_conn_finish_drain(struct wsr_conn *c)
         retire(c);
 }
 
+/* Ask for the end of what is in flight, again and again: the kernel may miss an operation that it is just working on. */
+static void cancel_operations(struct wsr_conn *c)
+{
+    struct wsr_driver *driver = c->host->driver;
+    static const enum wsr_conn_op ops[] = { WSR_CONN_OP_CONNECT, WSR_CONN_OP_RECV, WSR_CONN_OP_SEND };
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        if (c->ops & ops[i])
+            driver->ops->cancel(driver, wsr_conn_token_of(c, ops[i]));
+    }
+    wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, CANCEL_AGAIN_NS));
+}
+
 void wsr_conn_begin_drain(struct wsr_conn *c)
 {
     struct wsr_conn_host *host = c->host;
@@ -152,7 +165,7 @@ void wsr_conn_begin_drain(struct wsr_conn *c)
     if ((c->ops & WSR_CONN_OP_LOOKUP) && wsr_resolve_cancel(host->resolver, &c->opening->lookup))
         c->ops &= (uint8_t)~WSR_CONN_OP_LOOKUP;
     if (c->ops & (uint8_t)~WSR_CONN_OP_LOOKUP)
-        host->driver->ops->cancel(host->driver, c->file);
+        cancel_operations(c);
     wsr_conn_finish_drain(c);
 }
 
@@ -194,9 +207,10 @@ void wsr_conn_detach(struct wsr_conn *c, struct wsr_chunk *frame)
 
 void wsr_conn_farewell(struct wsr_conn *c)
 {
+    if (c->state != WSR_CONN_OPEN || c->session.state != WSR_SESSION_OPEN)
+        return;
     c->marks |= MARK_DETACHED;
-    if (c->state == WSR_CONN_OPEN && c->session.state == WSR_SESSION_OPEN)
-        wsr_conn_close(c, wsr_conn_close_frame(c, 1001, wsr_bytes_of(NULL, 0)));
+    wsr_conn_close(c, wsr_conn_close_frame(c, 1001, wsr_bytes_of(NULL, 0)));
 }
 
 void wsr_conn_kill(struct wsr_conn *c)
@@ -205,6 +219,15 @@ void wsr_conn_kill(struct wsr_conn *c)
     c->marks &= (uint8_t)~MARK_GONE;
     if (c->state != WSR_CONN_DRAINING)
         wsr_conn_begin_drain(c);
+}
+
+void wsr_conn_forget(struct wsr_conn *c)
+{
+    c->queue.flight_last = NULL;
+    wsr_queue_clear(&c->queue, c->host->slab);
+    wsr_session_free(&c->session);
+    wsr_conn_opening_free(c->opening);
+    c->opening = NULL;
 }
 
 void wsr_conn_expired(struct wsr_conn *c)
@@ -218,6 +241,8 @@ void wsr_conn_expired(struct wsr_conn *c)
     case WSR_CONN_OPEN:
         if (c->session.state == WSR_SESSION_FAILED)
             wsr_conn_close_failed(c);
+        else if (c->marks & MARK_RESTING)   /* what came before the break is still to be delivered */
+            wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
         else
             wsr_conn_fail(c, WSR_STAGE_OPEN, c->end_errno, "sending failed and the server did not end the connection");
         break;
@@ -229,8 +254,10 @@ void wsr_conn_expired(struct wsr_conn *c)
                           "the server did not answer the Close frame in time; see close_timeout_ns");
         break;
     case WSR_CONN_DRAINING:
+        cancel_operations(c);
+        break;
     case WSR_CONN_FREE:
-        assert(c->state < WSR_CONN_DRAINING && c->state != WSR_CONN_FREE);   /* no limit runs in these states */
+        assert(c->state != WSR_CONN_FREE);   /* no limit runs here */
     }
 }
 

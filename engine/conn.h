@@ -169,6 +169,8 @@ void wsr_conn_detach(struct wsr_conn *conn, struct wsr_chunk *close_frame);
  * themselves, then it is FREE. */
 void wsr_conn_farewell(struct wsr_conn *conn);
 void wsr_conn_kill(struct wsr_conn *conn);
+/* The driver broke and is gone, and so is the resolver: free what the conn had. */
+void wsr_conn_forget(struct wsr_conn *conn);
 
 /* Turn all that rest on again that can go on. */
 void wsr_conn_resume_resting(struct wsr_conn_host *host);

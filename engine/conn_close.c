@@ -35,6 +35,10 @@ static void start_closing(struct wsr_conn *c, struct wsr_chunk *frame, uint64_t 
 {
     wsr_conn_enter(c, WSR_CONN_CLOSING);
     wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, limit_ns));
+    if (frame != NULL && (c->marks & MARK_SEND_BROKEN)) {
+        wsr_slab_give(c->host->slab, frame);
+        frame = NULL;
+    }
     if (frame != NULL) {
         wsr_queue_push(&c->queue, frame);
         wsr_conn_mark_unsent(c);

@@ -4,6 +4,8 @@
 
 #include "conn.h"
 
+#define CANCEL_AGAIN_NS (100 * WSR_NS_PER_MS)   /* a cancel may miss its operation: see driver.h */
+
 /* conn->marks. The state says what the connection does; a mark says where else it is known, or what may happen once
  * only. */
 enum wsr_conn_mark {

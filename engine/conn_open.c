@@ -175,7 +175,9 @@ void wsr_conn_open_expired(struct wsr_conn *c)
         wsr_conn_fail(c, WSR_STAGE_CONNECT, ETIMEDOUT, wsr_dial_text(ETIMEDOUT));
     } else {
         /* This address had its share; its end leads to the next one. */
-        wsr_timer_arm(c->host->wheel, &c->timer, c->opening->dial.deadline_ns);
-        c->host->driver->ops->cancel(c->host->driver, c->file);
+        uint64_t again_ns = wsr_conn_after(c, CANCEL_AGAIN_NS);
+        uint64_t deadline_ns = c->opening->dial.deadline_ns;
+        wsr_timer_arm(c->host->wheel, &c->timer, again_ns < deadline_ns ? again_ns : deadline_ns);
+        c->host->driver->ops->cancel(c->host->driver, wsr_conn_token_of(c, WSR_CONN_OP_CONNECT));
     }
 }

@@ -67,6 +67,8 @@ static void on_message(struct wsr_conn *c, const struct wsr_session_event *event
 /* Every Ping is answered; under a flood only the newest of those beyond the limit (CTL-03). */
 static void on_ping(struct wsr_conn *c, struct wsr_bytes payload)
 {
+    if (c->marks & MARK_SEND_BROKEN)
+        return;
     if (c->queue.pongs_count >= UNANSWERED_PONGS_MAX) {
         wsr_conn_count(&c->host->counts.pings_dropped, 1);
         wsr_queue_drop_newest_pong(&c->queue, c->host->slab);

@@ -43,7 +43,7 @@ void wsr_conn_want_writable(struct wsr_conn *c)
 
 void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
 {
-    if (c->state != WSR_CONN_OPEN) {
+    if (c->state != WSR_CONN_OPEN || (c->marks & MARK_SEND_BROKEN)) {
         wsr_slab_give_all(c->host->slab, message);
         return;
     }

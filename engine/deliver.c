@@ -51,6 +51,7 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
             event->data = wsr_pool_block_bytes(loan);
     }
     if (loan != NULL) {
+        wsr_pool_lend_block(loan);
         count(&deliver->copied, 1);
     } else {
         loan = buffer;
@@ -82,6 +83,7 @@ void wsr_deliver_close(struct wsr_deliver *deliver, struct wsr_socket *socket, c
         event->data = wsr_pool_block_bytes(end->reason);
         event->len = end->reason_bytes;
         event->loan = end->reason;
+        wsr_pool_lend_block(end->reason);
     }
 }
 

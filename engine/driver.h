@@ -64,8 +64,10 @@ struct wsr_driver_ops {
      * WSR_DRIVER_PARTS_MAX. */
     void (*send)(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
                  uint64_t token);
-    /* End every operation in flight on @file: each completes on its own, with -ECANCELED or its true result. */
-    void (*cancel)(struct wsr_driver *driver, wsr_file file);
+    /* Ask the operation in flight that has @token to end: it completes by itself, with -ECANCELED or its true result.
+     * By token, as the kernel finds one operation by its hash but has to walk them all for a file. The kernel may miss
+     * an operation that is just being worked on: who depends on the end asks again. */
+    void (*cancel)(struct wsr_driver *driver, uint64_t token);
 
     /* Register @count buffers (power of two) of @bytes each at @base; all are the kernel's at first. Once. 0 or
      * -errno. */

@@ -180,12 +180,13 @@ static void free_engine(struct wsr_engine *engine)
 {
     while (engine->sockets != NULL)
         wsr_socket_free(engine->sockets);
+    /* First: a look-up that has just been handed over may still be waking its worker. */
+    if (engine->resolver != NULL)
+        wsr_resolver_destroy(engine->resolver);
     for (uint32_t i = 0; engine->consumers != NULL && i < engine->rings_count; i++) {
         if (engine->consumers[i].worker != NULL)
             wsr_worker_free(engine->consumers[i].worker);
     }
-    if (engine->resolver != NULL)
-        wsr_resolver_destroy(engine->resolver);
     pthread_mutex_destroy(&engine->sockets_lock);
     free(engine->consumers);
     free(engine);

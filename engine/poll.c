@@ -10,6 +10,7 @@
 #include "socket.h"
 
 #define SPINS_PER_CLOCK_READ 32u
+#define TURNS_WITHOUT_EVENT_MAX 64u
 
 /* What taking an event amounts to. */
 enum taking { TAKE, DROP, CUT };
@@ -60,6 +61,7 @@ static enum taking take(struct wsr_consumer *consumer, const struct wsr_event *e
         /* CONNECTING and OPEN fail, CLOSING ends; another thread may be closing meanwhile. */
         for (unsigned from = WSR_CONNECTING; from < WSR_CLOSED; from++)
             wsr_socket_enter(socket, (enum wsr_ready_state)from, WSR_CLOSED);
+        socket->has_failed |= event->type == WSR_EVENT_ERROR;
         break;
     default:
         is_told = state_of(socket) == WSR_OPEN;
@@ -82,6 +84,16 @@ static void next_turn(struct wsr_consumer *consumer)
     atomic_store_explicit(&consumer->turn, turn + 1, memory_order_relaxed);
 }
 
+/* close() before open (F7): whatever became of the connection meanwhile, the application sees a failed one. */
+static struct wsr_event never_opened(const struct wsr_event *close, uint8_t type)
+{
+    struct wsr_event event = { .type = type, .socket = close->socket, .received_ns = close->received_ns,
+                               .stage = WSR_STAGE_UPGRADE, .text = "closed by the application before it was open" };
+    if (type == WSR_EVENT_CLOSE)
+        event.code = 1006;
+    return event;
+}
+
 static uint32_t take_events(struct wsr_consumer *consumer, struct wsr_event *events, uint32_t events_max)
 {
     struct wsr_ring_spsc *ring = ring_of(consumer);
@@ -93,8 +105,16 @@ static uint32_t take_events(struct wsr_consumer *consumer, struct wsr_event *eve
         enum taking taking = take(consumer, slot);
         if (taking == CUT)
             break;
-        if (taking == TAKE)
-            events[count++] = *slot;
+        struct wsr_socket *socket = slot->socket;
+        if (taking == TAKE && slot->type == WSR_EVENT_CLOSE && !socket->is_agreed && !socket->has_failed) {
+            socket->has_failed = true;
+            events[count++] = never_opened(slot, WSR_EVENT_ERROR);
+            continue;
+        }
+        if (taking == TAKE) {
+            bool is_rewritten = slot->type == WSR_EVENT_CLOSE && !socket->is_agreed && slot->code != 1006;
+            events[count++] = is_rewritten ? never_opened(slot, WSR_EVENT_CLOSE) : *slot;
+        }
         wsr_ring_spsc_take(ring);
     }
     if (count > 0 && wsr_ring_spsc_peek(ring) == NULL)
@@ -112,6 +132,12 @@ static uint64_t clock_now(void)
 static uint64_t deadline_after(uint64_t now_ns, uint64_t timeout_ns)
 {
     return timeout_ns >= WSR_NEVER - now_ns ? WSR_NEVER : now_ns + timeout_ns;
+}
+
+static bool is_broken(const struct wsr_worker *worker)
+{
+    /* Pairs with the release store in break_down() of worker.c. */
+    return atomic_load_explicit(&worker->error, memory_order_acquire) != 0;
 }
 
 static int refuse_broken(const struct wsr_worker *worker)
@@ -134,17 +160,25 @@ static int poll_inline(struct wsr_consumer *consumer, struct wsr_event *events, 
             return (int)count;
     }
     uint64_t deadline_ns = timeout_ns == 0 ? 0 : deadline_after(driver->ops->now(driver), timeout_ns);
-    for (;;) {
+    for (unsigned turns = 1;; turns++) {
         bool has_events = wsr_ring_spsc_peek(ring_of(consumer)) != NULL;
-        if (wsr_worker_turn(worker, has_events ? 0 : deadline_ns) < 0)
+        int completions = wsr_worker_turn(worker, has_events ? 0 : deadline_ns);
+        if (completions < 0)
             return refuse_broken(worker);
         uint32_t count = take_events(consumer, events, events_max);
         if (count > 0)
             return (int)count;
-        if (deadline_ns == 0 || (deadline_ns != WSR_NEVER && driver->ops->now(driver) >= deadline_ns))
-            return 0;
         if (wsr_ring_spsc_release(ring_of(consumer)))
             wsr_worker_consumed(worker);
+        if (deadline_ns == WSR_NEVER || (deadline_ns != 0 && driver->ops->now(driver) < deadline_ns))
+            continue;
+        /* Who waits elsewhere is told "nothing" only when nothing is left to do, within reason: a server may go on
+         * sending what makes no events, and then wsr_engine_timeout() says 0. */
+        if (turns < TURNS_WITHOUT_EVENT_MAX && (completions > 0 || wsr_worker_has_work(worker)))
+            continue;
+        if (consumer->is_watched && !wsr_worker_expect_wake(worker) && turns < TURNS_WITHOUT_EVENT_MAX)
+            continue;
+        return 0;
     }
 }
 
@@ -189,7 +223,7 @@ static bool spin(struct wsr_consumer *consumer, uint64_t until_ns)
                 return true;
             wsr_cpu_relax();
         }
-        if (clock_now() >= until_ns)
+        if (clock_now() >= until_ns || is_broken(consumer->worker))
             return false;
     }
 }
@@ -220,7 +254,7 @@ static int poll_worker(struct wsr_consumer *consumer, struct wsr_event *events, 
             return (int)count;
         if (wsr_ring_spsc_release(ring_of(consumer)))
             wsr_worker_consumed(consumer->worker);
-        if (atomic_load_explicit(&consumer->worker->error, memory_order_relaxed) != 0)
+        if (is_broken(consumer->worker))
             return refuse_broken(consumer->worker);
         if (deadline_ns == 0 || (deadline_ns != WSR_NEVER && clock_now() >= deadline_ns)) {
             if (consumer->is_watched && !fall_asleep(consumer))
@@ -302,9 +336,9 @@ int wsr_engine_fd(struct wsr_engine *engine, uint32_t ring)
     if (engine == NULL || ring >= engine->rings_count)
         return wsr_error_set(WSR_ERR_ARGUMENT, "there is no ring %u", ring);
     struct wsr_consumer *consumer = &engine->consumers[ring];
+    consumer->is_watched = true;
     if (engine->is_inline)
         return consumer->worker->host.driver->ops->descriptor(consumer->worker->host.driver);
-    consumer->is_watched = true;
     /* From now on a publication writes it, also when events are there already. */
     if (!fall_asleep(consumer) && eventfd_write(consumer->worker->consumer_eventfd, 1) != 0)
         return wsr_error_set(WSR_ERR_SYSTEM, "eventfd could not be written");
@@ -317,7 +351,7 @@ uint64_t wsr_engine_timeout(const struct wsr_engine *engine)
         return WSR_NEVER;
     struct wsr_worker *worker = engine->consumers[0].worker;
     uint64_t next_ns = wsr_timer_next(worker->host.wheel);
-    if (wsr_worker_has_commands(worker) || wsr_ring_spsc_peek(ring_of(&engine->consumers[0])) != NULL)
+    if (wsr_worker_has_work(worker) || wsr_ring_spsc_peek(ring_of(&engine->consumers[0])) != NULL)
         return 0;
     if (next_ns == WSR_NEVER)
         return WSR_NEVER;
@@ -327,7 +361,7 @@ uint64_t wsr_engine_timeout(const struct wsr_engine *engine)
 
 struct wsr_hold *wsr_event_hold(const struct wsr_event *event)
 {
-    if (event == NULL || event->loan == NULL)
+    if (event == NULL || event->type != WSR_EVENT_MESSAGE || event->loan == NULL)
         return NULL;
     wsr_pool_hold(event->loan);
     return (struct wsr_hold *)event->loan;

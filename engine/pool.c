@@ -160,7 +160,9 @@ static void go_home(struct wsr_loan *loan)
         pool->driver->ops->give(pool->driver, loan->index);
         return;
     }
-    count_blocks(pool, 0 - (uint64_t)loan->capacity);
+    if (loan->is_lent)
+        count_blocks(pool, 0 - (uint64_t)loan->capacity);
+    loan->is_lent = false;
     unsigned class = block_class(loan->capacity);
     if (class < BLOCK_CLASSES_COUNT && pool->kept_count[class] < BLOCKS_KEPT_COUNT) {
         loan->next = pool->kept[class];
@@ -268,7 +270,6 @@ struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes)
     }
     loan->uses = 1;
     loan->is_home = false;
-    count_blocks(pool, loan->capacity);
     return loan;
 }
 
@@ -284,6 +285,13 @@ struct wsr_loan *wsr_pool_block_grow(struct wsr_pool *pool, struct wsr_loan *blo
         wsr_pool_unuse(block);
     }
     return larger;
+}
+
+void wsr_pool_lend_block(struct wsr_loan *block)
+{
+    assert(block->is_block && !block->is_lent);
+    block->is_lent = true;
+    count_blocks(block->pool, block->capacity);
 }
 
 uint8_t *wsr_pool_block_bytes(struct wsr_loan *block)

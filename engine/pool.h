@@ -20,6 +20,7 @@ struct wsr_loan {
     uint32_t uses;                    /* worker: events that the consumer has not passed, and parsing under way */
     uint16_t index;                   /* buffer: number in the driver's ring */
     bool is_block;
+    bool is_lent;                     /* block: counted as memory of copied messages */
     bool is_home;                     /* buffer: the kernel has it; block: freed */
 };
 
@@ -73,6 +74,9 @@ struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes);
 /* Make @block (NULL = none yet) at least @wanted bytes large, keeping @used. NULL without memory, @block then being as
  * it was. */
 struct wsr_loan *wsr_pool_block_grow(struct wsr_pool *pool, struct wsr_loan *block, size_t used, size_t wanted);
+/* The block passes to an event: it counts towards loan_max_bytes until it comes home. Memory of messages that are
+ * still being gathered does not, or they could hold each other up. */
+void wsr_pool_lend_block(struct wsr_loan *block);
 /* Bytes of a block, and the block of such bytes. */
 uint8_t *wsr_pool_block_bytes(struct wsr_loan *block);
 struct wsr_loan *wsr_pool_block_of(uint8_t *bytes);

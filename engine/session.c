@@ -482,6 +482,7 @@ void wsr_session_free(struct wsr_session *session)
     release(session, &session->lent);
     if (session->upgrade != NULL)
         release(session, &session->upgrade->head);
+    session->upgrade = NULL;
 }
 
 bool wsr_session_close(struct wsr_session *session)

@@ -22,6 +22,7 @@ struct wsr_socket {
     uint32_t batch;                       /* of the consumer when it last took an event of this socket */
     uint8_t binary_type;
     bool is_agreed;                       /* the open event was taken: link.agreement may be read */
+    bool has_failed;                      /* the error event was taken */
     bool is_destroyed;                    /* the application gave it up; it goes with GONE */
     char url[];
 };

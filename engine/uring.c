@@ -349,7 +349,7 @@ static void uring_send(struct wsr_driver *driver, wsr_file file, const struct io
     sqe->user_data = token;
 }
 
-static void uring_cancel(struct wsr_driver *driver, wsr_file file)
+static void uring_cancel(struct wsr_driver *driver, uint64_t token)
 {
     struct uring *u = of(driver);
     struct io_uring_sqe *sqe = claim(u, TOKEN_CANCEL);
@@ -357,7 +357,7 @@ static void uring_cancel(struct wsr_driver *driver, wsr_file file)
         break_down(u, -ENOMEM);               /* somebody would wait for the end of an operation for ever */
         return;
     }
-    io_uring_prep_cancel_fd(sqe, file, IORING_ASYNC_CANCEL_ALL);
+    io_uring_prep_cancel64(sqe, token, 0);
     sqe->user_data = TOKEN_CANCEL;
 }
 

@@ -80,6 +80,34 @@ static bool has_work(const struct wsr_worker *w)
            atomic_load_explicit(&w->stopping, memory_order_acquire) != 0;
 }
 
+bool wsr_worker_has_work(const struct wsr_worker *w)
+{
+    return has_work(w) || w->host.unsent_first != NULL || w->host.goes_on;
+}
+
+/* From here to wake_up(), whoever pushes a command or gives memory back also wakes the driver. Returns whether there
+ * is work already. */
+static bool fall_asleep(struct wsr_worker *w)
+{
+    atomic_store_explicit(&w->asleep, 1, memory_order_relaxed);
+    if (w->host.resting_first != NULL || w->host.gone_first != NULL)
+        atomic_store_explicit(&w->starving, 1, memory_order_relaxed);
+    /* The flags are visible before the last look; pairs with the fence in wake_if(). */
+    atomic_thread_fence(memory_order_seq_cst);
+    return has_work(w);
+}
+
+static void wake_up(struct wsr_worker *w)
+{
+    atomic_store_explicit(&w->asleep, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->starving, 0, memory_order_relaxed);
+}
+
+bool wsr_worker_expect_wake(struct wsr_worker *w)
+{
+    return !fall_asleep(w) && !wsr_worker_has_work(w);
+}
+
 /* ---- Waiting ---- */
 
 /* Watch from user space until there is work or @until_ns has come. Returns whether there is work. */
@@ -100,16 +128,10 @@ static bool spin(struct wsr_worker *w, uint64_t until_ns)
 static int sleep_in_driver(struct wsr_worker *w, uint64_t deadline_ns)
 {
     struct wsr_driver *driver = driver_of(w);
-    atomic_store_explicit(&w->asleep, 1, memory_order_relaxed);
-    if (w->host.resting_first != NULL || w->host.gone_first != NULL)
-        atomic_store_explicit(&w->starving, 1, memory_order_relaxed);
-    /* The flags are visible before the last look; pairs with the fence in wake_if(). */
-    atomic_thread_fence(memory_order_seq_cst);
-    if (has_work(w))
+    if (fall_asleep(w))
         deadline_ns = 0;
     int count = driver->ops->wait(driver, w->completions, COMPLETIONS_PER_TURN, deadline_ns);
-    atomic_store_explicit(&w->asleep, 0, memory_order_relaxed);
-    atomic_store_explicit(&w->starving, 0, memory_order_relaxed);
+    wake_up(w);
     return count;
 }
 
@@ -237,6 +259,16 @@ static bool publish(struct wsr_worker *w)
     return true;
 }
 
+/* The driver is of no more use: the consumer is told, whatever it waits for. */
+static void break_down(struct wsr_worker *w, int error)
+{
+    publish(w);
+    /* Pairs with the acquire loads in poll.c. */
+    atomic_store_explicit(&w->error, error, memory_order_release);
+    if (w->consumer_eventfd >= 0 && eventfd_write(w->consumer_eventfd, 1) != 0)
+        assert(errno == EAGAIN);
+}
+
 static void read_clock(struct wsr_worker *w)
 {
     w->host.now_ns = w->host.deliver.now_ns = driver_of(w)->ops->now(driver_of(w));
@@ -245,6 +277,8 @@ static void read_clock(struct wsr_worker *w)
 int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
 {
     struct wsr_conn_host *host = &w->host;
+    if (w->is_inline)
+        wake_up(w);
     read_clock(w);
     host->receives_started = 0;
     host->goes_on = false;
@@ -264,7 +298,7 @@ int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
     int count = await(w, timer_ns < deadline_ns ? timer_ns : deadline_ns);
     wsr_conn_count(&w->turns, 1);
     if (count < 0) {
-        atomic_store_explicit(&w->error, count, memory_order_relaxed);
+        break_down(w, count);
         return count;
     }
     if (count == 0)
@@ -274,7 +308,7 @@ int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
     for (int i = 0; i < count; i++)
         complete(w, &w->completions[i]);
     publish(w);
-    return 0;
+    return count;
 }
 
 /* ---- Life ---- */
@@ -339,8 +373,15 @@ int wsr_worker_create(struct wsr_worker **worker, struct wsr_driver *driver, str
         wsr_worker_free(w);
         return rc;
     }
+    w->owns_driver = true;
     *worker = w;
     return 0;
+}
+
+static bool is_broken(const struct wsr_worker *w)
+{
+    /* The owner's thread reads what it wrote itself. */
+    return atomic_load_explicit(&w->error, memory_order_relaxed) != 0;
 }
 
 /* Commands that nobody will run: their chunks may come from malloc. */
@@ -351,7 +392,7 @@ static void discard_commands(struct wsr_worker *w)
         struct wsr_command *command = wsr_container_of(node, struct wsr_command, node);
         if (command->kind >= WSR_COMMAND_SEND && command->kind <= WSR_COMMAND_FAREWELL)
             wsr_slab_give_all(w->host.slab, wsr_container_of(command, struct wsr_chunk, command));
-        else if (command->kind == WSR_COMMAND_LOOKED_UP)
+        else if (command->kind == WSR_COMMAND_LOOKED_UP && !is_broken(w))
             wsr_conn_looked_up(command->subject);
     }
 }
@@ -371,30 +412,34 @@ static uint32_t for_each_live(struct wsr_worker *w, void (*act)(struct wsr_conn 
 void wsr_worker_end(struct wsr_worker *w)
 {
     struct wsr_driver *driver = driver_of(w);
-    bool is_broken = atomic_load_explicit(&w->error, memory_order_relaxed) != 0;
-    if (!is_broken) {
+    if (!is_broken(w)) {
         run_commands(w);
         for_each_live(w, wsr_conn_farewell);
         wsr_conn_flush_unsent(&w->host);
         /* What the kernel takes at once is sent; the rest is given up with the connection. */
-        is_broken = wsr_worker_turn(w, 0) < 0;
+        wsr_worker_turn(w, 0);
     }
-    while (!is_broken && for_each_live(w, wsr_conn_kill) > 0) {
+    while (!is_broken(w) && for_each_live(w, wsr_conn_kill) > 0) {
         wsr_conn_resume_resting(&w->host);
         wsr_conn_flush_unsent(&w->host);
         discard_commands(w);
         int count = driver->ops->wait(driver, w->completions, COMPLETIONS_PER_TURN,
                                       driver->ops->now(driver) + WSR_NS_PER_MS);
-        is_broken = count < 0;
+        if (count < 0)
+            break_down(w, count);
         for (int i = 0; i < count; i++)
             complete(w, &w->completions[i]);
     }
     discard_commands(w);
-    driver->ops->destroy(driver);
 }
 
 void wsr_worker_free(struct wsr_worker *w)
 {
+    /* Not in wsr_worker_end(): whoever stops the worker may still be about to wake it. */
+    if (w->owns_driver)
+        driver_of(w)->ops->destroy(driver_of(w));
+    /* Only a broken driver leaves some behind. */
+    for_each_live(w, wsr_conn_forget);
     if (w->host.pool != NULL)
         wsr_pool_destroy(w->host.pool);
     if (w->host.slab != NULL)

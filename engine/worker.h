@@ -23,6 +23,7 @@ struct wsr_worker {
     struct wsr_completion *completions;
     _Atomic int32_t error;               /* of the driver, once broken: negative errno; read by the consumer */
     bool is_inline;                      /* the consumer's thread turns it */
+    bool owns_driver;
     _Atomic uint64_t turns, completions_count;
     /* 1 while the worker sleeps or is about to: whoever pushes a command then wakes it. Pairs: wsr_worker_push(). */
     WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint32_t asleep;
@@ -39,15 +40,14 @@ struct wsr_worker {
  * Returns 0, WSR_ERR_MEMORY or WSR_ERR_SYSTEM. */
 WSR_MUST_USE int wsr_worker_create(struct wsr_worker **worker, struct wsr_driver *driver, struct wsr_resolver *resolver,
                                    const struct wsr_worker_options *options, bool is_inline);
-/* End every connection, wait for every operation, destroy the driver. On the owner's thread; wsr_worker_run() does it
- * itself. */
+/* End every connection and wait for every operation. On the owner's thread; wsr_worker_run() does it itself. */
 void wsr_worker_end(struct wsr_worker *worker);
-/* Free an ended worker. */
+/* Free an ended worker and its driver: on the owner's thread, or when that thread has ended. */
 void wsr_worker_free(struct wsr_worker *worker);
 
 /*
  * One turn: commands, timers, sends, then completions, waiting for the first until @deadline_ns. Events are published
- * at the end. Returns 0, or -errno when the driver is broken.
+ * at the end. Returns the number of completions, or -errno when the driver is broken.
  */
 int wsr_worker_turn(struct wsr_worker *worker, uint64_t deadline_ns);
 /* Turn until wsr_worker_stop(), then end; the thread's body. */
@@ -58,7 +58,11 @@ void wsr_worker_stop(struct wsr_worker *worker);
 void wsr_worker_push(struct wsr_worker *worker, struct wsr_command *command);
 /* Consumer, or any thread that released a hold: memory or room came back. */
 void wsr_worker_consumed(struct wsr_worker *worker);
-/* Are commands waiting? Owner thread. */
+/* Owner's thread. Are commands waiting? Would a turn do something even without a completion? */
 bool wsr_worker_has_commands(const struct wsr_worker *worker);
+bool wsr_worker_has_work(const struct wsr_worker *worker);
+/* Inline, when the application is going to wait by itself on the driver's descriptor: from now on commands and
+ * consumption make it readable. Returns false when there is work already. The next turn ends it. */
+bool wsr_worker_expect_wake(struct wsr_worker *worker);
 
 #endif

@@ -220,30 +220,34 @@ static void pongs_keep_their_order_after_a_short_send(void **state)
 }
 
 /* CTL-03 */
-static void the_newest_waiting_pong_is_found_and_none_in_flight(void **state)
+static void the_newest_waiting_pong_is_dropped_and_none_in_flight(void **state)
 {
     (void)state;
     struct bench bench;
     open_bench(&bench);
-    assert_null(wsr_queue_waiting_pong(&bench.queue));
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
     push(&bench, "_a");
-    assert_null(wsr_queue_waiting_pong(&bench.queue));
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
     push_pong(&bench, "1");
     push_pong(&bench, "2");
-    assert_int_equal(wsr_queue_waiting_pong(&bench.queue)->data[0], '2');
-    bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 2);
-    assert_null(wsr_queue_waiting_pong(&bench.queue));
     push_pong(&bench, "3");
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
+    assert_int_equal(bench.queue.pongs_count, 2);
+    bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 2);
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
+    assert_int_equal(bench.queue.pongs_count, 2);
+    push_pong(&bench, "4");
+    push_pong(&bench, "5");
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
     assert_int_equal(bench.queue.pongs_count, 3);
-    assert_int_equal(wsr_queue_waiting_pong(&bench.queue)->data[0], '3');
     land(&bench, 2);
     assert_int_equal(bench.queue.pongs_count, 1);
     drain(&bench);
-    assert_string_equal(bench.wire, "123_a");
+    assert_string_equal(bench.wire, "124_a");
     close_bench(&bench);
 }
 
-/* A Pong that is half sent must not be replaced. */
+/* A Pong that is half sent must not be dropped. */
 static void a_half_sent_pong_does_not_wait(void **state)
 {
     (void)state;
@@ -252,11 +256,62 @@ static void a_half_sent_pong_does_not_wait(void **state)
     push_pong(&bench, "12");
     launch(&bench);
     land(&bench, 1);
-    assert_null(wsr_queue_waiting_pong(&bench.queue));
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
     assert_int_equal(bench.queue.pongs_count, 1);
     drain(&bench);
     assert_string_equal(bench.wire, "12");
     close_bench(&bench);
+}
+
+/* When nothing is behind it, and when it was the only one. */
+static void the_last_chunk_of_a_queue_can_be_a_dropped_pong(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
+    push_pong(&bench, "1");
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
+    assert_true(wsr_queue_is_empty(&bench.queue));
+    push(&bench, "_a");
+    launch(&bench);
+    push_pong(&bench, "2");
+    wsr_queue_drop_newest_pong(&bench.queue, bench.slab);
+    push(&bench, "_b");
+    land(&bench, 2);
+    drain(&bench);
+    assert_string_equal(bench.wire, "_a_b");
+    close_bench(&bench);
+}
+
+/* RFC 6455 5.2, 5.5: FIN, masked, at most 125 bytes; CLOSE-08, CLOSE-09. */
+static void control_frames_are_whole_and_masked(void **state)
+{
+    static const uint8_t key[4] = { 1, 2, 3, 4 };
+    (void)state;
+    struct wsr_slab *slab = wsr_slab_create(1 << 20);
+    char text[200];
+    memset(text, 'r', sizeof text);
+    for (size_t len = 0; len <= 125; len++) {
+        struct wsr_chunk *chunk = wsr_queue_control_frame(slab, WSR_OPCODE_PONG, wsr_bytes_of(text, len), key);
+        assert_non_null(chunk);
+        assert_int_equal(chunk->used, 6 + len);
+        assert_true(chunk->is_control);
+        assert_int_equal(chunk->data[0], 0x8A);
+        assert_int_equal(chunk->data[1], 0x80 | len);
+        for (size_t i = 0; i < len; i++)
+            assert_int_equal(chunk->data[6 + i] ^ key[i % 4], 'r');
+        wsr_slab_give(slab, chunk);
+    }
+    struct wsr_chunk *empty = wsr_queue_close_frame(slab, 0, wsr_bytes_of(NULL, 0), key);
+    assert_int_equal(empty->used, 6);
+    assert_memory_equal(empty->data, "\x88\x80\x01\x02\x03\x04", 6);
+    struct wsr_chunk *full = wsr_queue_close_frame(slab, 1002, wsr_bytes_of(text, sizeof text), key);
+    assert_int_equal(full->used, 6 + 125);
+    assert_int_equal((full->data[6] ^ 1) << 8 | (full->data[7] ^ 2), 1002);
+    wsr_slab_give(slab, empty);
+    wsr_slab_give(slab, full);
+    wsr_slab_destroy(slab);
 }
 
 /* CLOSE-20, SEND-14: the message under way is finished, all behind it is dropped, credit or not. */
@@ -344,8 +399,10 @@ int main(void)
         cmocka_unit_test(a_pong_goes_before_messages_that_were_not_begun),
         cmocka_unit_test(a_pong_waits_for_the_end_of_the_message_under_way),
         cmocka_unit_test(pongs_keep_their_order_after_a_short_send),
-        cmocka_unit_test(the_newest_waiting_pong_is_found_and_none_in_flight),
+        cmocka_unit_test(the_newest_waiting_pong_is_dropped_and_none_in_flight),
         cmocka_unit_test(a_half_sent_pong_does_not_wait),
+        cmocka_unit_test(the_last_chunk_of_a_queue_can_be_a_dropped_pong),
+        cmocka_unit_test(control_frames_are_whole_and_masked),
         cmocka_unit_test(what_was_not_begun_can_be_dropped),
         cmocka_unit_test(any_mix_of_steps_keeps_frames_whole_and_in_order),
     };

@@ -315,6 +315,34 @@ static void starting_and_cancelling_at_random_loses_nobody(void **state)
     }
 }
 
+struct slow {
+    struct wsr_resolve_request request;
+    unsigned entered_count, left_count;
+};
+
+static void on_done_slowly(struct wsr_resolve_request *request)
+{
+    struct slow *slow = wsr_container_of(request, struct slow, request);
+    struct timespec moment = { .tv_nsec = 20000000 };
+    pthread_mutex_lock(&scene.lock);
+    slow->entered_count++;
+    pthread_cond_broadcast(&scene.changed);
+    pthread_mutex_unlock(&scene.lock);
+    nanosleep(&moment, NULL);
+    slow->left_count++;               /* no lock: destroy() must order this before what follows it */
+}
+
+static void destroy_waits_for_a_done_in_progress(void **state)
+{
+    struct slow slow = { .request = { .host = "slow.test", .done = on_done_slowly } };
+    assert_int_equal(wsr_resolve_start(*state, &slow.request), 0);
+    await_count(&slow.entered_count, 1);
+    assert_false(wsr_resolve_cancel(*state, &slow.request));
+    wsr_resolver_destroy(*state);
+    assert_int_equal(slow.left_count, 1);
+    set_up(state);
+}
+
 static void destroy_while_answers_come_calls_nobody_afterwards(void **state)
 {
     enum { COUNT = 40 };
@@ -403,6 +431,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(destroy_returns_while_a_look_up_hangs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(done_may_ask_again_and_gets_a_fresh_look_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(starting_and_cancelling_at_random_loses_nobody, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(destroy_waits_for_a_done_in_progress, set_up, tear_down),
         cmocka_unit_test_setup_teardown(destroy_while_answers_come_calls_nobody_afterwards, set_up, tear_down),
         cmocka_unit_test(numeric_addresses_need_no_look_up),
         cmocka_unit_test(what_is_not_numeric_is_left_alone),

@@ -159,7 +159,7 @@ static void a_refused_connection_completes_with_its_errno(void **state)
     struct bench b;
     set_up(&b, NULL, 2);
     start_listening(&b);
-    b.driver->ops->cancel(b.driver, b.listener);
+    b.driver->ops->cancel(b.driver, ACCEPT);
     assert_int_equal(await(&b, ACCEPT).result, -ECANCELED);
     b.driver->ops->close(b.driver, b.listener);
     b.client = start_connecting(&b, CONNECT);
@@ -454,7 +454,7 @@ static void a_send_to_a_closed_peer_is_an_errno_and_no_signal(void **state)
 
 /* ---- Cancelling and the end ---- */
 
-static void cancel_ends_every_operation_of_the_file_and_no_other(void **state)
+static void cancel_ends_the_operation_of_the_token_and_no_other(void **state)
 {
     (void)state;
     struct bench b;
@@ -466,10 +466,11 @@ static void cancel_ends_every_operation_of_the_file_and_no_other(void **state)
     send_bytes(&b, b.client, data, len, SEND);
     struct wsr_completion none[8];
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), 0);
-    b.driver->ops->cancel(b.driver, b.client);
+    b.driver->ops->cancel(b.driver, RECV);
     struct wsr_completion ended = await(&b, RECV);
     assert_int_equal(ended.result, -ECANCELED);
     assert_int_equal(ended.flags, 0);
+    b.driver->ops->cancel(b.driver, SEND);
     ended = await(&b, SEND);
     assert_true(ended.result == -ECANCELED || (ended.result > 0 && (size_t)ended.result < len));
     assert_int_equal(b.log_count, 0);           /* the cancel's own completion is nobody's business */
@@ -490,7 +491,7 @@ static void cancel_without_operations_is_silent(void **state)
     struct wsr_completion none[8];
     set_up(&b, NULL, 2);
     make_pair(&b);
-    b.driver->ops->cancel(b.driver, b.client);
+    b.driver->ops->cancel(b.driver, RECV);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, soon(b.driver, 20)), 0);
     tear_down(&b);
 }
@@ -965,7 +966,7 @@ int main(void)
         cmocka_unit_test(the_parts_of_a_send_are_copied_and_keep_their_order),
         cmocka_unit_test(a_full_arena_and_a_full_queue_submit_early),
         cmocka_unit_test(a_send_to_a_closed_peer_is_an_errno_and_no_signal),
-        cmocka_unit_test(cancel_ends_every_operation_of_the_file_and_no_other),
+        cmocka_unit_test(cancel_ends_the_operation_of_the_token_and_no_other),
         cmocka_unit_test(cancel_without_operations_is_silent),
         cmocka_unit_test(destroy_ends_what_is_in_flight_and_closes_what_is_open),
         cmocka_unit_test(no_kernel_worker_threads_appear),

@@ -1,0 +1,300 @@
+/* engine/conn_open: from the constructor to OPEN, and every way of not getting there (semantics 1.4 to 1.6).
+ * SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/support/world.h"
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define FAILED "error\nclose 1006 unclean\n"
+#define ASKED "request GET /chat\nend\n"
+#define ANSWER_HEAD "accept; expect request; http HTTP/1.1 101 Switching Protocols\r\n"
+
+/* F2 */
+static void a_refused_connection_is_error_and_1006(void **state)
+{
+    static const struct world_scene scenes[] = {
+        { .name = "refused", .script = "refuse ECONNREFUSED", .events = FAILED, .peer = "", .stage = WSR_STAGE_CONNECT,
+          .system_errno = ECONNREFUSED },
+        { .name = "no route, late", .script = "refuse EHOSTUNREACH 3000", .events = FAILED, .peer = "", .least_ms = 3000,
+          .stage = WSR_STAGE_CONNECT, .system_errno = EHOSTUNREACH },
+        { .name = "unreachable", .script = "refuse ENETUNREACH", .events = FAILED, .peer = "",
+          .stage = WSR_STAGE_CONNECT, .system_errno = ENETUNREACH },
+    };
+    (void)state;
+    world_play(scenes, COUNT(scenes));
+}
+
+/* F4, HS-13 */
+static void the_opening_limit_ends_every_stage(void **state)
+{
+    static const struct wsr_engine_options five = { .size = sizeof five, .open_timeout_ns = 5000000000u };
+    static const struct world_scene scenes[] = {
+        { .name = "connect never ends", .script = "silent", .events = FAILED, .peer = "", .least_ms = 30000,
+          .stage = WSR_STAGE_CONNECT, .system_errno = ETIMEDOUT },
+        { .name = "no answer", .script = "accept", .events = FAILED, .peer = ASKED, .least_ms = 30000,
+          .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
+        { .name = "half an answer", .script = ANSWER_HEAD, .events = FAILED, .peer = ASKED, .least_ms = 30000,
+          .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
+        { .name = "half an answer, late connect", .script = "accept 29000; expect request; http HTTP/1.1 101 S",
+          .events = FAILED, .peer = ASKED, .least_ms = 30000, .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
+        { .name = "server takes no byte of the request", .script = "stop; accept", .events = FAILED, .peer = "end\n",
+          .least_ms = 30000, .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
+        { .name = "an own limit", .script = "silent", .events = FAILED, .peer = "", .least_ms = 5000,
+          .stage = WSR_STAGE_CONNECT, .system_errno = ETIMEDOUT, .options = &five },
+        { .name = "answer just in time", .script = "accept 10000; expect request; wait 19000; http HTTP/1.1 101 S\r\n"
+          "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: $ACCEPT\r\n\r\n; close 1000; expect close; fin",
+          .events = "open\nclose 1000 clean\n", .peer = "request GET /chat\nclose 1000\nend\n", .least_ms = 29000 },
+    };
+    (void)state;
+    world_play(scenes, COUNT(scenes));
+}
+
+/* F4 */
+static void an_end_or_garbage_before_the_blank_line_fails(void **state)
+{
+    static const struct world_scene scenes[] = {
+        { .name = "end at once", .script = "accept; fin", .events = FAILED, .peer = "*\nend\n", .stage = WSR_STAGE_UPGRADE },
+        { .name = "end after the request", .script = "accept; expect request; fin", .events = FAILED, .peer = ASKED,
+          .stage = WSR_STAGE_UPGRADE },
+        { .name = "end within the answer", .script = ANSWER_HEAD "; fin", .events = FAILED, .peer = ASKED,
+          .stage = WSR_STAGE_UPGRADE },
+        { .name = "reset", .script = "accept; expect request; rst ECONNRESET", .events = FAILED, .peer = ASKED,
+          .stage = WSR_STAGE_UPGRADE, .system_errno = ECONNRESET },
+        { .name = "reset within the answer", .script = ANSWER_HEAD "; rst ECONNRESET", .events = FAILED, .peer = ASKED,
+          .stage = WSR_STAGE_UPGRADE, .system_errno = ECONNRESET },
+        { .name = "garbage", .script = "accept; expect request; http FOO BAR BAZ\r\n\r\n", .events = FAILED, .peer = ASKED,
+          .stage = WSR_STAGE_UPGRADE },
+        { .name = "garbage without an end", .script = "accept; expect request; raw 16030300010203040506070809",
+          .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE },
+        { .name = "HTTP/1.0", .script = "accept; expect request; http HTTP/1.0 101 X\r\n\r\n", .events = FAILED,
+          .peer = ASKED, .stage = WSR_STAGE_UPGRADE },
+    };
+    (void)state;
+    world_play(scenes + 1, COUNT(scenes) - 1);
+}
+
+/* F5, F6: no Close frame, as nothing was established. The answer's rules themselves are in handshake_test. */
+static void a_refused_upgrade_ends_without_a_close_frame(void **state)
+{
+    static const struct world_scene scenes[] = {
+        { .name = "200", .script = "accept; expect request; http HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+          .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 200 },
+        { .name = "301", .script = "accept; expect request; http HTTP/1.1 301 Moved\r\nLocation: /x\r\n\r\n",
+          .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 301 },
+        { .name = "401", .script = "accept; expect request; http HTTP/1.1 401 Who\r\n\r\n; fin",
+          .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 401 },
+        { .name = "503 and reset", .script = "accept; expect request; http HTTP/1.1 503 Busy\r\n\r\n; wait 1; rst ECONNRESET",
+          .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 503 },
+        { .name = "wrong accept", .script = ANSWER_HEAD "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+          "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n", .events = FAILED, .peer = ASKED,
+          .stage = WSR_STAGE_UPGRADE, .http_status = 101 },
+        { .name = "a protocol that was not asked for", .script = "accept; upgrade Sec-WebSocket-Protocol: chat",
+          .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 101 },
+        { .name = "an extension that was not offered",
+          .script = "accept; upgrade Sec-WebSocket-Extensions: permessage-deflate; text no",
+          .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 101 },
+    };
+    (void)state;
+    world_play(scenes, COUNT(scenes));
+}
+
+/* F7, CLOSE-06 */
+static void close_while_connecting_is_error_and_1006_later(void **state)
+{
+    static const struct world_scene scenes[] = {
+        { .name = "at once", .script = "accept; upgrade; text no", .at_once = "close", .events = FAILED, .peer = "*",
+          .stage = WSR_STAGE_CONNECT },
+        { .name = "with code and reason", .script = "silent", .at_once = "close 3000 x; close; close 1000",
+          .events = FAILED, .peer = "", .stage = WSR_STAGE_CONNECT },
+    };
+    (void)state;
+    for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
+        for (size_t i = 0; i < COUNT(scenes); i++) {
+            struct world world;
+            world_open(&world, seed, NULL);
+            sim_script(world.sim, scenes[i].script);
+            world_connect(&world);
+            world_do(&world, 0, scenes[i].at_once);
+            assert_int_equal(wsr_socket_ready_state(world.sockets[0].socket), WSR_CLOSING);
+            world_run_to_end(&world);
+            world_run(&world, 100);
+            world_expect(&world, FAILED);
+            world_close(&world);
+        }
+    }
+}
+
+/* F7, EVT-19: close() at each moment of the opening, also when the 101 or the open event is there already. */
+static void close_at_any_moment_of_the_opening_lets_no_open_through(struct world *world)
+{
+    sim_script(world->sim, "accept 2; upgrade; text no; close 1000; expect close; fin");
+    world_connect(world);
+    unsigned looks = (unsigned)(sim_seed(world->sim) % 30);
+    for (unsigned i = 0; i < looks && world->log_bytes == 0; i++) {
+        uint32_t max = world->events_max;
+        if (sim_random(world->sim, 3) == 0)
+            sim_pass(world->sim, sim_random(world->sim, 4000000));
+        world->events_max = 1;
+        world_look(world);
+        world->events_max = max;
+    }
+    bool was_open = world->log_bytes > 0;
+    world_do(world, 0, "close");
+    assert_int_equal(wsr_socket_ready_state(world->sockets[0].socket),
+                     world->sockets[0].closed ? WSR_CLOSED : WSR_CLOSING);
+    world_run_to_end(world);
+    world_run(world, 100);
+    if (!was_open)
+        world_expect(world, FAILED);
+    assert_true(strstr(world->log, "message") == NULL || was_open);
+}
+
+static void close_while_opening(void **state)
+{
+    (void)state;
+    world_each_seed(close_at_any_moment_of_the_opening_lets_no_open_through, NULL);
+}
+
+/* EVT-05, PROTO-06, RESP-09 */
+static bool saw_open(struct world *world)
+{
+    return world->sockets[0].opened;
+}
+
+static void protocol_is_set_before(struct world *world, unsigned index, const struct wsr_event *event)
+{
+    const struct wsr_socket *socket = world->sockets[index].socket;
+    (void)event;
+    assert_string_equal(wsr_socket_protocol(socket), "super.chat");
+    assert_string_equal(wsr_socket_extensions(socket), "");
+}
+
+static void the_protocol_is_known_from_open_to_the_end(struct world *world)
+{
+    static const char *const protocols[] = { "chat", "super.chat" };
+    sim_script(world->sim, "accept; upgrade Sec-WebSocket-Protocol: super.chat; wait 5; close 1000; expect close; fin");
+    world_connect_to(world, WORLD_URL, protocols, 2);
+    assert_string_equal(wsr_socket_protocol(world->sockets[0].socket), "");
+    world->react = protocol_is_set_before;
+    world_run_until(world, saw_open);
+    assert_non_null(strstr(sim_request(world->sim, 0), "\r\nSec-WebSocket-Protocol: chat, super.chat\r\n"));
+    world_run_to_end(world);
+    assert_string_equal(wsr_socket_protocol(world->sockets[0].socket), "super.chat");
+    assert_string_equal(wsr_socket_url(world->sockets[0].socket), WORLD_URL);
+    world_expect(world, "open\nclose 1000 clean\n");
+}
+
+static void protocol(void **state)
+{
+    (void)state;
+    world_each_seed(the_protocol_is_known_from_open_to_the_end, NULL);
+}
+
+/* HS-10, SEND-01, BUF-08 */
+static void nothing_can_be_sent_while_connecting(struct world *world)
+{
+    sim_script(world->sim, "accept 5; expect request; wait 20; upgrade; wait 5; close 1000; expect close; fin");
+    sim_script(world->sim, "accept");
+    world_connect(world);
+    struct wsr_socket *socket = world->sockets[0].socket;
+    for (unsigned i = 0; !world->sockets[0].opened; i++) {
+        if (wsr_socket_ready_state(socket) == WSR_CONNECTING) {
+            assert_int_equal(wsr_send(socket, WSR_TEXT, "early", 5), WSR_ERR_INVALID_STATE);
+            assert_int_equal(wsr_socket_buffered_amount(socket), 0);
+            assert_int_equal(wsr_socket_buffered_now(socket), 0);
+        }
+        if (i == 0)
+            world_run(world, 2);
+        world_run(world, 3);
+        if (sim_connections(world->sim) > 0 && strlen(sim_log(world->sim, 0)) > 0)
+            break;
+    }
+    world_destroy_socket(world, 0);
+    world_run(world, 100);
+    world_expect_peer(world, 0, ASKED);
+}
+
+static void no_sending_while_connecting(void **state)
+{
+    (void)state;
+    world_each_seed(nothing_can_be_sent_while_connecting, NULL);
+}
+
+/* RESP-02, RESP-12, RESP-13: interim answers, and everything at once or byte by byte. */
+static void the_answer_may_come_in_any_pieces(void **state)
+{
+    static const struct world_scene scenes[] = {
+        { .name = "101, message and Close in one segment", .script = "accept; expect request; cork; http HTTP/1.1 101 S\r\n"
+          "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Accept: $ACCEPT\r\n\r\n; text hello; "
+          "text world; close 1001 bye; uncork; expect close; fin",
+          .events = "open\nmessage text 5 hello\nmessage text 5 world\nclose 1001 clean bye\n",
+          .peer = "request GET /chat\nclose 1001\nend\n" },
+        { .name = "byte by byte", .script = "cut 1; accept; upgrade; text hello; binary ; ping x; close 1001 bye; expect close; fin",
+          .events = "open\nmessage text 5 hello\nmessage binary 0\nclose 1001 clean bye\n",
+          .peer = "request GET /chat\npong 1 x\nclose 1001\nend\n", },
+        { .name = "interim answers", .script = "accept; expect request; http HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\n"
+          "Link: x\r\n\r\n; http HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+          "Sec-WebSocket-Accept: $ACCEPT\r\n\r\n; close; expect close; fin",
+          .events = "open\nclose 1005 clean\n", .peer = "request GET /chat\nclose\nend\n" },
+    };
+    (void)state;
+    world_play(scenes, 1);
+    world_play(scenes + 2, 1);
+    for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
+        struct world world;
+        world_open(&world, seed, NULL);
+        sim_script(world.sim, scenes[1].script);
+        world_connect(&world);
+        world_run_to_end(&world);
+        world_expect(&world, scenes[1].events);
+        /* The Pong may be overtaken by nothing, but a Close that is there already makes it pointless (CTL-04). */
+        const char *log = sim_log(world.sim, 0);
+        assert_true(strstr(log, "close 1001\nend\n") != NULL);
+        world_close(&world);
+    }
+}
+
+static void counts_of_opened_and_failed(struct world *world)
+{
+    struct wsr_engine_statistics statistics = WSR_ENGINE_STATISTICS_INIT;
+    sim_script(world->sim, "accept; upgrade; close; expect close; fin");
+    sim_script(world->sim, "refuse ECONNREFUSED");
+    world_connect(world);
+    world_run_to_end(world);
+    world_connect(world);
+    world_run_to_end(world);
+    world_run(world, 1);
+    assert_int_equal(wsr_engine_statistics(world->engine, &statistics), 0);
+    assert_int_equal(statistics.sockets_opened, 1);
+    assert_int_equal(statistics.sockets_failed, 1);
+    assert_int_equal(statistics.sockets_live, 0);
+    assert_string_equal(statistics.driver, "simulated");
+}
+
+static void statistics_count_what_opened_and_what_failed(void **state)
+{
+    (void)state;
+    world_each_seed(counts_of_opened_and_failed, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_refused_connection_is_error_and_1006),
+        cmocka_unit_test(the_opening_limit_ends_every_stage),
+        cmocka_unit_test(an_end_or_garbage_before_the_blank_line_fails),
+        cmocka_unit_test(a_refused_upgrade_ends_without_a_close_frame),
+        cmocka_unit_test(close_while_connecting_is_error_and_1006_later),
+        cmocka_unit_test(close_while_opening),
+        cmocka_unit_test(protocol),
+        cmocka_unit_test(no_sending_while_connecting),
+        cmocka_unit_test(the_answer_may_come_in_any_pieces),
+        cmocka_unit_test(statistics_count_what_opened_and_what_failed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

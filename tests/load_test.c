@@ -1,0 +1,550 @@
+/* wsring load and wsring echo as a user runs them: each in a process of its own, against each other and against a
+ * server that does one thing wrong.
+ * SPDX-License-Identifier: MIT
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/command.h"
+#include "bench/echo_http.h"
+#include "engine/frame.h"
+
+#define WORDS_MAX 32
+#define OUTPUT_MAX 65536
+
+/* ---- Processes ---- */
+
+/* @words end with NULL. stdout goes to @out, stderr nowhere. */
+static pid_t start(int (*command)(int, char **), const char *const *words, int out)
+{
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid > 0)
+        return pid;
+    char *argv[WORDS_MAX];
+    int argc = 0;
+    for (; words[argc]; argc++)
+        argv[argc] = (char *)(uintptr_t)words[argc];
+    if (dup2(out, STDOUT_FILENO) < 0 || !freopen("/dev/null", "w", stderr))
+        _exit(99);
+    int status = command(argc, argv);
+    fflush(stdout);
+    _exit(status);
+}
+
+static int end_of(pid_t pid)
+{
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static char output[OUTPUT_MAX];
+
+static pid_t load_pid;
+
+static int start_load(const char *url, const char *const *options)
+{
+    const char *words[WORDS_MAX] = { "-q", "-o", "json", "-c", "2", "-p", "4", url };
+    int count = 8, out = memfd_create("report", MFD_CLOEXEC);
+    assert_true(out >= 0);
+    for (; *options; options++)
+        words[count++] = *options;
+    load_pid = start(wsr_load_main, words, out);
+    return out;
+}
+
+static int end_load(int out)
+{
+    int status = end_of(load_pid);
+    ssize_t len = pread(out, output, sizeof output - 1, 0);
+    assert_true(len >= 0);
+    output[len] = '\0';
+    close(out);
+    return status;
+}
+
+static int load(const char *url, const char *const *options)
+{
+    return end_load(start_load(url, options));
+}
+
+#define LOAD(url, ...) load(url, (const char *const[]){ __VA_ARGS__, NULL })
+
+static void says(const char *text)
+{
+    if (!strstr(output, text))
+        fail_msg("the report has no %s: %s", text, output);
+}
+
+/* ---- The echo server ---- */
+
+static pid_t echo_pid;
+static char echo_url[64];
+
+static void start_echo(const char *const *words)
+{
+    int ends[2];
+    char line[64] = "";
+    assert_int_equal(pipe(ends), 0);
+    echo_pid = start(wsr_echo_main, words, ends[1]);
+    close(ends[1]);
+    FILE *from = fdopen(ends[0], "r");
+    assert_non_null(from);
+    assert_non_null(fgets(line, sizeof line, from));
+    fclose(from);
+    assert_memory_equal(line, "listening on 127.0.0.1:", 23);
+    line[strcspn(line, "\n")] = '\0';
+    snprintf(echo_url, sizeof echo_url, "ws://%s/", line + 13);
+}
+
+static int stop_echo(void)
+{
+    kill(echo_pid, SIGTERM);
+    return end_of(echo_pid);
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    start_echo((const char *const[]){ "--workers", "2", NULL });
+    return 0;
+}
+
+/* SIGTERM ends it with 0. */
+static int group_teardown(void **state)
+{
+    (void)state;
+    return stop_echo();
+}
+
+/* ---- Against the echo server ---- */
+
+static void every_size_and_kind_is_verified(void **state)
+{
+    (void)state;
+    static const char *const sizes[] = { "0", "1", "31", "32", "64", "125", "126", "4096", "65535", "65536", "300000" };
+    static const char *const kinds[] = { "--text", "--binary" };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (size_t k = 0; k < 2; k++) {
+            assert_int_equal(LOAD(echo_url, "-n", "40", "-s", sizes[i], kinds[k]), 0);
+            says("\"sent\": 40,");
+            says("\"verified\": 40,");
+            says(k == 0 ? "\"kind\": \"text\"" : "\"kind\": \"binary\"");
+        }
+    }
+}
+
+static void inline_threads_and_workers_all_share_the_load(void **state)
+{
+    (void)state;
+    assert_int_equal(LOAD(echo_url, "-n", "1001", "-c", "7", "-t", "2"), 0);
+    says("\"verified\": 1001,");
+    says("\"opened\": 7,");
+    assert_int_equal(LOAD(echo_url, "-n", "1001", "-c", "7", "--workers", "2"), 0);
+    says("\"verified\": 1001,");
+    says("\"closed_clean\": 7,");
+}
+
+static void every_wait_works(void **state)
+{
+    (void)state;
+    static const char *const waits[] = { "block", "spin", "adaptive" };
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(LOAD(echo_url, "-n", "200", "--wait", waits[i]), 0);
+        says(waits[i]);
+    }
+}
+
+static void a_duration_ends_the_run(void **state)
+{
+    (void)state;
+    assert_int_equal(LOAD(echo_url, "-d", "50ms"), 0);
+    says("\"fault\": \"\"");
+    assert_int_equal(LOAD(echo_url, "-d", "1h", "-n", "8"), 0);      /* whichever is over first */
+    says("\"verified\": 8,");
+}
+
+static void what_is_negotiated_is_told(void **state)
+{
+    (void)state;
+    assert_int_equal(LOAD(echo_url, "-n", "8", "--subprotocol", "first", "--subprotocol", "second"), 0);
+    says("\"subprotocol\": \"first\"");
+}
+
+static void addresses_can_be_chosen(void **state)
+{
+    (void)state;
+    char there[64];
+    snprintf(there, sizeof there, "%.*s", (int)strcspn(echo_url + 5, "/"), echo_url + 5);
+    assert_int_equal(LOAD("ws://name.that.does.not.exist.invalid/", "-n", "8", "--connect-to", there, "--source",
+                          "127.0.0.2,127.0.0.3", "-H", "X-Test: yes"), 0);
+}
+
+/* The fifth connection is not due before 80 ms are over: a lower bound, which no slow machine breaks. */
+static void the_connect_rate_spreads_the_opening(void **state)
+{
+    (void)state;
+    assert_int_equal(LOAD(echo_url, "-c", "5", "-n", "5", "--connect-rate", "50"), 0);
+    const char *opened = strstr(output, "\"all_opened_ns\": ");
+    assert_non_null(opened);
+    assert_true(strtoull(opened + 17, NULL, 10) >= 80000000);
+}
+
+static void buffers_and_seed_are_passed_on(void **state)
+{
+    (void)state;
+    assert_int_equal(LOAD(echo_url, "-n", "8", "--buffers", "64", "--buffer-bytes", "1KiB", "--seed", "77"), 0);
+    says("\"buffers\": 64,");
+    says("\"seed\": 77,");
+}
+
+static void the_servers_cpu_is_told_when_its_process_is_given(void **state)
+{
+    (void)state;
+    char pid[16];
+    snprintf(pid, sizeof pid, "%d", (int)echo_pid);
+    assert_int_equal(LOAD(echo_url, "-n", "8"), 0);
+    says("\"server_ns\": null");
+    assert_int_equal(LOAD(echo_url, "-n", "8", "--server-pid", pid), 0);
+    assert_null(strstr(output, "\"server_ns\": null"));
+}
+
+/* The first signal ends the sending, drains, closes and reports. */
+static void a_signal_ends_the_run_with_its_report(void **state)
+{
+    (void)state;
+    const struct timespec while_it_runs = { .tv_nsec = 300000000 };
+    int out = start_load(echo_url, (const char *const[]){ "-d", "1h", NULL });
+    nanosleep(&while_it_runs, NULL);
+    kill(load_pid, SIGINT);
+    assert_int_equal(end_load(out), 0);
+    says("\"interrupted\": true");
+    says("\"lost\": 0,");
+    says("\"closed_clean\": 2,");
+}
+
+static void wrong_command_lines_end_with_2(void **state)
+{
+    (void)state;
+    assert_int_equal(LOAD("ws://", "-n", "1"), 2);
+    assert_int_equal(LOAD(echo_url, "ws://another/"), 2);
+    assert_int_equal(LOAD(echo_url, "--nonsense"), 2);
+    assert_int_equal(LOAD(echo_url, "-H", "no colon"), 2);
+    assert_int_equal(LOAD(echo_url, "-H", "Host: taken"), 2);
+    assert_int_equal(LOAD(echo_url, "--inline", "--workers", "1"), 2);
+    assert_int_equal(LOAD(echo_url, "--buffers", "3"), 2);
+    assert_int_equal(LOAD(echo_url, "--source", "nowhere"), 2);
+    assert_int_equal(LOAD(echo_url, "-c", "10000000"), 2);
+}
+
+static void without_a_subprotocol_the_servers_answer_is_refused(void **state)
+{
+    (void)state;
+    pid_t kept = echo_pid;
+    char kept_url[sizeof echo_url];
+    memcpy(kept_url, echo_url, sizeof kept_url);
+    start_echo((const char *const[]){ "--no-subprotocol", "--wait", "spin", NULL });
+    (void)LOAD(echo_url, "-n", "8", "--subprotocol", "first");
+    says("\"subprotocol\": \"\"");
+    assert_int_equal(stop_echo(), 0);
+    echo_pid = kept;
+    memcpy(echo_url, kept_url, sizeof kept_url);
+}
+
+/* ---- Against a server that does one thing wrong with the tenth message of each connection ---- */
+
+enum fault {
+    FAULT_NONE,
+    FAULT_LOSES,
+    FAULT_REPEATS,
+    FAULT_SWAPS,          /* the tenth and the eleventh */
+    FAULT_CHANGES,        /* one byte of the body */
+    FAULT_CUTS,           /* its last byte */
+    FAULT_MIXES_UP,       /* sends the other connection's message as well */
+    FAULT_BREAKS_OFF,
+    FAULT_FORBIDS,        /* answers the upgrade with 403 */
+    FAULT_IGNORES         /* never answers the upgrade */
+};
+
+#define MESSAGE_MAX 1024
+
+struct server {
+    int listener;
+    enum fault fault;
+    char url[64];
+    pthread_t thread;
+    pthread_mutex_t lock;
+    uint8_t other[MESSAGE_MAX];      /* the message of whichever connection came first to its tenth */
+    size_t other_bytes;
+};
+
+struct client {
+    struct server *server;
+    int fd;
+    uint8_t in[65536];
+    size_t have;
+};
+
+static void answer(const struct client *c, uint8_t opcode, const uint8_t *payload, size_t len)
+{
+    uint8_t frame[WSR_FRAME_HEAD_MAX + MESSAGE_MAX];
+    size_t head = wsr_frame_write(frame, 0x80 | opcode, len, NULL);
+    memcpy(frame + head, payload, len);
+    (void)!write(c->fd, frame, head + len);
+}
+
+static bool read_more(struct client *c)
+{
+    ssize_t got = read(c->fd, c->in + c->have, sizeof c->in - c->have);
+    c->have += got > 0 ? (size_t)got : 0;
+    return got > 0;
+}
+
+static bool upgrade(struct client *c)
+{
+    struct wsr_echo_http_request request;
+    char text[WSR_ECHO_HTTP_ANSWER_CHARS];
+    size_t scanned = 0;
+    const char *why;
+    ptrdiff_t head;
+    while ((head = wsr_echo_http_parse(&request, c->in, c->have, &scanned, &why)) == 0) {
+        if (!read_more(c))
+            return false;
+    }
+    while (c->server->fault == FAULT_IGNORES) {
+        if (!read_more(c))
+            return false;
+    }
+    if (head < 0 || c->server->fault == FAULT_FORBIDS) {
+        static const char forbidden[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+        (void)!write(c->fd, forbidden, sizeof forbidden - 1);
+        return false;
+    }
+    int len = wsr_echo_http_accept(text, &request);
+    (void)!write(c->fd, text, (size_t)len);
+    c->have -= (size_t)head;
+    memmove(c->in, c->in + head, c->have);
+    return true;
+}
+
+/* The tenth message, wrongly. Returns false to break off. */
+static bool misbehave(struct client *c, uint8_t opcode, uint8_t *payload, size_t len)
+{
+    struct server *server = c->server;
+    switch (server->fault) {
+    case FAULT_LOSES:
+    case FAULT_SWAPS:
+        return true;
+    case FAULT_BREAKS_OFF:
+        return false;
+    case FAULT_REPEATS:
+        answer(c, opcode, payload, len);
+        break;
+    case FAULT_CHANGES:
+        payload[len - 1] ^= 1;
+        break;
+    case FAULT_CUTS:
+        len--;
+        break;
+    case FAULT_MIXES_UP:
+        pthread_mutex_lock(&server->lock);
+        if (server->other_bytes > 0)
+            answer(c, opcode, server->other, server->other_bytes);
+        memcpy(server->other, payload, len);
+        server->other_bytes = len;
+        pthread_mutex_unlock(&server->lock);
+        break;
+    case FAULT_NONE:
+    case FAULT_FORBIDS:
+    case FAULT_IGNORES:
+        break;
+    }
+    answer(c, opcode, payload, len);
+    return true;
+}
+
+static void serve(struct client *c)
+{
+    uint8_t kept[MESSAGE_MAX];
+    size_t kept_bytes = 0;
+    for (unsigned count = 0;;) {
+        struct wsr_frame frame;
+        int head = wsr_frame_parse(&frame, c->in, c->have);
+        if (head < 0 || (head > 0 && frame.payload_bytes > MESSAGE_MAX))
+            return;
+        if (head == 0 || c->have < (size_t)head + frame.payload_bytes) {
+            if (!read_more(c))
+                return;
+            continue;
+        }
+        uint8_t *payload = c->in + head;
+        size_t len = (size_t)frame.payload_bytes;
+        for (size_t i = 0; i < len; i++)
+            payload[i] ^= frame.mask[i % 4];
+        count += frame.opcode != WSR_OPCODE_CLOSE;
+        if (count == 10 && frame.opcode != WSR_OPCODE_CLOSE) {
+            memcpy(kept, payload, len);
+            kept_bytes = len;
+            if (!misbehave(c, frame.opcode, payload, len))
+                return;
+        } else {
+            answer(c, frame.opcode, payload, len);
+        }
+        if (count == 11 && c->server->fault == FAULT_SWAPS && kept_bytes > 0) {
+            answer(c, frame.opcode, kept, kept_bytes);
+            kept_bytes = 0;
+        }
+        if (frame.opcode == WSR_OPCODE_CLOSE)
+            return;
+        c->have -= (size_t)head + len;
+        memmove(c->in, payload + len, c->have);
+    }
+}
+
+static void *serve_client(void *argument)
+{
+    struct client *c = argument;
+    if (upgrade(c))
+        serve(c);
+    close(c->fd);
+    free(c);
+    return NULL;
+}
+
+static void *accept_clients(void *argument)
+{
+    struct server *server = argument;
+    const int on = 1;
+    int fd;
+    while ((fd = accept(server->listener, NULL, NULL)) >= 0) {
+        pthread_t thread;
+        struct client *c = calloc(1, sizeof *c);
+        if (!c)
+            abort();
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        c->server = server;
+        c->fd = fd;
+        if (pthread_create(&thread, NULL, serve_client, c) == 0)
+            pthread_detach(thread);
+    }
+    return NULL;
+}
+
+static int load_against(enum fault fault, const char *size)
+{
+    static struct server server;
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t bytes = sizeof address;
+    server = (struct server){ .fault = fault, .lock = PTHREAD_MUTEX_INITIALIZER };
+    server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(server.listener >= 0);
+    assert_int_equal(bind(server.listener, (struct sockaddr *)&address, bytes), 0);
+    assert_int_equal(listen(server.listener, 16), 0);
+    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&address, &bytes), 0);
+    snprintf(server.url, sizeof server.url, "ws://127.0.0.1:%u/", ntohs(address.sin_port));
+    assert_int_equal(pthread_create(&server.thread, NULL, accept_clients, &server), 0);
+    int status = LOAD(server.url, "-n", "60", "-s", size, "--drain-timeout", "200ms",
+                      "--open-timeout", fault == FAULT_IGNORES ? "100ms" : "10s");
+    shutdown(server.listener, SHUT_RDWR);
+    pthread_join(server.thread, NULL);
+    close(server.listener);
+    return status;
+}
+
+static void expect_fault(enum fault fault, const char *size, const char *counted)
+{
+    assert_int_equal(load_against(fault, size), 1);
+    says("\"ok\": false");
+    says(counted);
+}
+
+static void a_sound_server_passes(void **state)
+{
+    (void)state;
+    assert_int_equal(load_against(FAULT_NONE, "64"), 0);
+    says("\"verified\": 60,");
+}
+
+/* Each in messages that carry a whole head, and in shorter ones. */
+static void each_fault_is_counted_apart(void **state)
+{
+    (void)state;
+    static const char *const sizes[] = { "64", "16" };
+    for (size_t i = 0; i < 2; i++) {
+        expect_fault(FAULT_LOSES, sizes[i], "\"lost\": 2,");
+        expect_fault(FAULT_REPEATS, sizes[i], "\"duplicated\": 2,");
+        expect_fault(FAULT_SWAPS, sizes[i], "\"reordered\": 2,");
+        says("\"lost\": 0,");
+        expect_fault(FAULT_CHANGES, sizes[i], "\"corrupted\": 2,");
+        says("\"lost\": 0,");
+        expect_fault(FAULT_CUTS, sizes[i], "\"corrupted\": 2,");
+    }
+    expect_fault(FAULT_MIXES_UP, "64", "\"foreign\": 1,");
+    says("\"verified\": 60,");
+}
+
+static void a_connection_that_ends_early_is_told_with_its_cause(void **state)
+{
+    (void)state;
+    expect_fault(FAULT_BREAKS_OFF, "64", "\"broken\": 2,");
+    says("\"stage\": \"open\"");
+}
+
+static void a_refused_upgrade_is_told_with_its_status(void **state)
+{
+    (void)state;
+    expect_fault(FAULT_FORBIDS, "64", "\"failed\": 2,");
+    says("\"http_status\": 403");
+    says("\"count\": 2,");
+}
+
+static void an_upgrade_without_an_answer_ends_with_the_open_timeout(void **state)
+{
+    (void)state;
+    expect_fault(FAULT_IGNORES, "64", "\"failed\": 2,");
+    says("\"stage\": \"upgrade\"");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_size_and_kind_is_verified),
+        cmocka_unit_test(inline_threads_and_workers_all_share_the_load),
+        cmocka_unit_test(every_wait_works),
+        cmocka_unit_test(a_duration_ends_the_run),
+        cmocka_unit_test(what_is_negotiated_is_told),
+        cmocka_unit_test(addresses_can_be_chosen),
+        cmocka_unit_test(the_connect_rate_spreads_the_opening),
+        cmocka_unit_test(buffers_and_seed_are_passed_on),
+        cmocka_unit_test(the_servers_cpu_is_told_when_its_process_is_given),
+        cmocka_unit_test(a_signal_ends_the_run_with_its_report),
+        cmocka_unit_test(wrong_command_lines_end_with_2),
+        cmocka_unit_test(without_a_subprotocol_the_servers_answer_is_refused),
+        cmocka_unit_test(a_sound_server_passes),
+        cmocka_unit_test(each_fault_is_counted_apart),
+        cmocka_unit_test(a_connection_that_ends_early_is_told_with_its_cause),
+        cmocka_unit_test(a_refused_upgrade_is_told_with_its_status),
+        cmocka_unit_test(an_upgrade_without_an_answer_ends_with_the_open_timeout),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

@@ -1,0 +1,80 @@
+/* The simulated driver: files, peers and a clock in memory. A seed decides everything that a kernel may decide; whatever an
+ * engine may not do with a driver fails the test at once. */
+#ifndef SIM_H
+#define SIM_H
+
+#include "engine/driver.h"
+
+struct sim;
+
+/* Fails the running cmocka test, naming the seed. */
+void sim_fail(const struct sim *sim, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
+
+struct sim *sim_create(uint64_t seed);
+/* After the driver was destroyed by whom it was given to. */
+void sim_free(struct sim *sim);
+struct wsr_driver *sim_driver(struct sim *sim);
+
+/*
+ * What the peer of the next connection does. The last one serves all further connections too. Steps are separated by
+ * semicolons and done one after the other; those that wait are marked *.
+ *
+ *   accept [MS]            * take the connection, after MS milliseconds
+ *   refuse ERRNO [MS]      * refuse it
+ *   silent                 * never answer
+ *   upgrade [HEADER LINE]  * await the request, send the 101
+ *   http TEXT              send TEXT; $ACCEPT in it becomes the right Sec-WebSocket-Accept
+ *   text|binary|ping|pong [PAYLOAD], close [CODE [REASON]]
+ *                          send a frame
+ *   big N                  send a text message of N bytes: sim_pattern()
+ *   texts N, pings N       send N frames with the payloads 0 to N-1
+ *   raw HEX                send bytes
+ *   echo                   from now on send every message back
+ *   cut N                  deliver N bytes at a time; 0 = as the seed decides (at first), whole = each step's bytes at once
+ *   cork, uncork           gather what is sent in between into one piece
+ *   wait MS                *
+ *   expect KIND            * await one more of: request text binary ping pong close fin end
+ *   fin                    end our direction
+ *   gone                   end both: what comes from the client is answered with a reset
+ *   rst ERRNO              reset
+ *   stop, read, window N   take nothing more; take everything; take N bytes more
+ *   slow N                 take N bytes a millisecond
+ */
+void sim_script(struct sim *sim, const char *steps);
+
+/* What the peer of connection @index saw, a line each: "request GET /", "text 5 hello", "close 1000 bye", "fin" (shutdown),
+ * "end" (close). A payload of more than 40 bytes is told as #HASH, see sim_hash(). */
+const char *sim_log(const struct sim *sim, unsigned index);
+unsigned sim_connections(const struct sim *sim);
+/* Moment at which the first line that starts with @start was logged, 0 = not yet. */
+uint64_t sim_logged_ns(const struct sim *sim, unsigned index, const char *start);
+/* The request as received. */
+const char *sim_request(const struct sim *sim, unsigned index);
+
+/* Have the next @count open() calls refused with @system_errno. */
+void sim_refuse_open(struct sim *sim, unsigned count, int system_errno);
+/* What the last open() was asked for. */
+const struct wsr_driver_setup *sim_last_setup(const struct sim *sim);
+/* Receive buffers in the kernel's hands. */
+unsigned sim_buffers_home(const struct sim *sim);
+/* Take a buffer from the kernel by hand: this one, or the next. */
+void sim_take_buffer(struct sim *sim, uint16_t index);
+uint16_t sim_take_any_buffer(struct sim *sim);
+unsigned sim_files_open(const struct sim *sim);
+/* The driver has a thread of its own: a wait without end lasts until wake(). Failures end the process then. */
+void sim_set_threaded(struct sim *sim);
+/* From now on wait() is broken. */
+void sim_break(struct sim *sim, int system_errno);
+
+uint64_t sim_now(const struct sim *sim);
+/* Time passes, peers act, operations go on; nobody waits on the driver. */
+void sim_pass(struct sim *sim, uint64_t ns);
+uint64_t sim_seed(const struct sim *sim);
+/* 0 to @bound - 1. */
+uint64_t sim_random(struct sim *sim, uint64_t bound);
+
+/* Byte @at of the payload of "big". */
+static inline char sim_pattern(size_t at) { return (char)('a' + (at * 7 + at / 251) % 26); }
+uint32_t sim_hash(const void *data, size_t len);
+
+#endif

@@ -1,0 +1,564 @@
+/* Scripts, and the server's side of the protocol, written apart from the engine so that the two check each other. */
+#include "tests/support/sim_peer.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/handshake.h"
+
+#define NS_PER_MS 1000000ull
+#define PAYLOAD_LOGGED_MAX 40
+
+static const char *const seen_names[SIM_SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close", "fin", "end" };
+
+static void append(struct sim_buffer *buffer, const void *data, size_t len)
+{
+    if (buffer->bytes + len + 1 > buffer->capacity) {
+        buffer->capacity = 2 * (buffer->bytes + len + 1);
+        buffer->data = realloc(buffer->data, buffer->capacity);
+        if (buffer->data == NULL)
+            abort();
+    }
+    if (len > 0)
+        memcpy(buffer->data + buffer->bytes, data, len);
+    buffer->bytes += len;
+    buffer->data[buffer->bytes] = '\0';
+}
+
+uint32_t sim_hash(const void *data, size_t len)
+{
+    const uint8_t *bytes = data;
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ bytes[i]) * 16777619u;
+    return hash;
+}
+
+static void log_line(struct sim_peer *peer, enum sim_seen seen, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void log_line(struct sim_peer *peer, enum sim_seen seen, const char *format, ...)
+{
+    char line[256];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    peer->lines = realloc(peer->lines, (peer->lines_count + 1) * sizeof *peer->lines);
+    if (peer->lines == NULL)
+        abort();
+    peer->lines[peer->lines_count++] = (struct sim_line){ sim_now(peer->sim), peer->log.bytes };
+    append(&peer->log, line, strlen(line));
+    append(&peer->log, "\n", 1);
+    peer->seen[seen]++;
+}
+
+/* ---- To the client ---- */
+
+static void add_piece(struct sim_peer *peer, size_t len)
+{
+    uint64_t due = sim_now(peer->sim) + sim_random(peer->sim, 100000);
+    if (due <= peer->last_due_ns)
+        due = peer->last_due_ns + 1;
+    peer->last_due_ns = due;
+    peer->pieces = realloc(peer->pieces, (peer->pieces_count + 1) * sizeof *peer->pieces);
+    if (peer->pieces == NULL)
+        abort();
+    size_t end = peer->out.bytes - peer->uncut + len;
+    peer->pieces[peer->pieces_count++] = (struct sim_piece){ due, end };
+    peer->uncut -= len;
+}
+
+static void cut_pieces(struct sim_peer *peer)
+{
+    if (peer->corked)
+        return;
+    uint64_t style = peer->cut != 0 ? 0 : sim_random(peer->sim, 4);
+    while (peer->uncut > 0) {
+        uint64_t len = peer->cut;
+        if (style == 1)
+            len = 1 + sim_random(peer->sim, peer->uncut);
+        else if (style == 2 && peer->uncut < 2000)
+            len = 1 + sim_random(peer->sim, 3);
+        else if (peer->cut == 0)
+            len = peer->uncut;
+        add_piece(peer, len < peer->uncut ? (size_t)len : peer->uncut);
+    }
+}
+
+static void tell(struct sim_peer *peer, const void *data, size_t len)
+{
+    append(&peer->out, data, len);
+    peer->uncut += len;
+    cut_pieces(peer);
+}
+
+static void tell_frame(struct sim_peer *peer, uint8_t opcode, const void *payload, size_t len)
+{
+    uint8_t head[10] = { (uint8_t)(0x80 | opcode) };
+    size_t head_bytes = 2;
+    bool was_corked = peer->corked;
+    if (len < 126) {
+        head[1] = (uint8_t)len;
+    } else if (len < 65536) {
+        head[1] = 126;
+        head[2] = (uint8_t)(len >> 8);
+        head[3] = (uint8_t)len;
+        head_bytes = 4;
+    } else {
+        head[1] = 127;
+        for (unsigned i = 0; i < 8; i++)
+            head[2 + i] = (uint8_t)((uint64_t)len >> (56 - 8 * i));
+        head_bytes = 10;
+    }
+    peer->corked = true;
+    tell(peer, head, head_bytes);
+    tell(peer, payload, len);
+    peer->corked = was_corked;
+    cut_pieces(peer);
+}
+
+static void tell_big(struct sim_peer *peer, size_t len)
+{
+    char *text = malloc(len + 1);
+    if (text == NULL)
+        abort();
+    for (size_t i = 0; i < len; i++)
+        text[i] = sim_pattern(i);
+    tell_frame(peer, 1, text, len);
+    free(text);
+}
+
+static void tell_numbers(struct sim_peer *peer, uint8_t opcode, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "%u", i);
+        tell_frame(peer, opcode, text, strlen(text));
+    }
+}
+
+static void tell_close(struct sim_peer *peer, const char *arguments)
+{
+    uint8_t payload[256];
+    char *reason;
+    unsigned long code = strtoul(arguments, &reason, 10);
+    if (reason == arguments) {
+        tell_frame(peer, 8, NULL, 0);
+        return;
+    }
+    payload[0] = (uint8_t)(code >> 8);
+    payload[1] = (uint8_t)code;
+    size_t len = *reason == ' ' ? strlen(reason + 1) : 0;
+    memcpy(payload + 2, reason + (*reason == ' '), len);
+    tell_frame(peer, 8, payload, 2 + len);
+}
+
+static void tell_hex(struct sim_peer *peer, const char *hex)
+{
+    uint8_t bytes[1024];
+    size_t len = 0;
+    for (; *hex != '\0'; hex++) {
+        if (!isxdigit((unsigned char)hex[0]) || !isxdigit((unsigned char)hex[1]))
+            continue;
+        const char digits[3] = { hex[0], hex[1], '\0' };
+        bytes[len++] = (uint8_t)strtoul(digits, NULL, 16);
+        hex++;
+    }
+    tell(peer, bytes, len);
+}
+
+static void tell_http(struct sim_peer *peer, const char *text)
+{
+    char accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1] = "";
+    struct sim_buffer answer = { 0 };
+    if (peer->key[0] != '\0' && wsr_handshake_accept(accept, peer->key) < 0)
+        abort();
+    const char *hole = strstr(text, "$ACCEPT");
+    append(&answer, text, hole == NULL ? strlen(text) : (size_t)(hole - text));
+    if (hole != NULL) {
+        append(&answer, accept, strlen(accept));
+        append(&answer, hole + 7, strlen(hole + 7));
+    }
+    tell(peer, answer.data, answer.bytes);
+    free(answer.data);
+}
+
+static void tell_upgrade(struct sim_peer *peer, const char *line)
+{
+    char text[1024];
+    snprintf(text, sizeof text, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+             "Sec-WebSocket-Accept: $ACCEPT\r\n%s%s\r\n", line, *line != '\0' ? "\r\n" : "");
+    tell_http(peer, text);
+}
+
+/* ---- From the client ---- */
+
+static void read_request(struct sim_peer *peer, const char *text)
+{
+    char line[200];
+    const char *key = strstr(text, "Sec-WebSocket-Key: ");
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\r"), text);
+    char *version = strstr(line, " HTTP/1.1");
+    if (version == NULL || key == NULL)
+        sim_fail(peer->sim, "not an upgrade request: %s", text);
+    *version = '\0';
+    snprintf(peer->key, sizeof peer->key, "%.24s", key + 19);
+    log_line(peer, SIM_REQUEST, "request %s", line);
+}
+
+static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *payload, size_t len)
+{
+    static const enum sim_seen kinds[16] = { [1] = SIM_TEXT, [2] = SIM_BINARY, [8] = SIM_CLOSE, [9] = SIM_PING,
+                                             [10] = SIM_PONG };
+    enum sim_seen kind = kinds[first & 15];
+    if ((first & 0xF0) != 0x80 || kind == SIM_REQUEST)
+        sim_fail(peer->sim, "the client sent a frame that begins with %02x", first);
+    if (peer->seen[SIM_CLOSE] > 0 && kind != SIM_PONG)
+        sim_fail(peer->sim, "the client sent a %s after its Close", seen_names[kind]);
+    if (kind == SIM_CLOSE) {
+        unsigned code = len >= 2 ? (unsigned)payload[0] << 8 | payload[1] : 0;
+        if (len == 1 || len > 125 || code == 1005 || code == 1006 || code == 1015)
+            sim_fail(peer->sim, "the client sent a Close with %zu bytes, code %u", len, code);
+        if (code == 0)
+            log_line(peer, kind, "close");
+        else if (len == 2)
+            log_line(peer, kind, "close %u", code);
+        else
+            log_line(peer, kind, "close %u %.*s", code, (int)len - 2, payload + 2);
+    } else if (len > PAYLOAD_LOGGED_MAX) {
+        log_line(peer, kind, "%s %zu #%08x", seen_names[kind], len, sim_hash(payload, len));
+    } else {
+        log_line(peer, kind, "%s %zu%s%.*s", seen_names[kind], len, len > 0 ? " " : "", (int)len, payload);
+    }
+    if (peer->echoes && (kind == SIM_TEXT || kind == SIM_BINARY))
+        tell_frame(peer, first & 15, payload, len);
+}
+
+/* SEND-10: fresh keys. Four equal ones in a row come by chance once in 2^96 tries. */
+static void check_mask(struct sim_peer *peer, const uint8_t *mask)
+{
+    unsigned same = 0;
+    uint32_t key;
+    memcpy(&key, mask, sizeof key);
+    for (unsigned i = 0; i < 4; i++)
+        same += peer->masks[i] == key;
+    if (same >= 2)
+        sim_fail(peer->sim, "the client uses a masking key again and again");
+    memmove(peer->masks, peer->masks + 1, 3 * sizeof key);
+    peer->masks[3] = key;
+}
+
+static size_t parse_frame(struct sim_peer *peer, uint8_t *in, size_t len)
+{
+    if (len < 2)
+        return 0;
+    if (!(in[1] & 0x80))
+        sim_fail(peer->sim, "the client sent an unmasked frame");
+    size_t head = 2, extra = (in[1] & 127) == 126 ? 2 : (in[1] & 127) == 127 ? 8 : 0;
+    uint64_t payload = extra == 0 ? in[1] & 127 : 0;
+    if (len < head + extra + 4)
+        return 0;
+    for (size_t i = 0; i < extra; i++)
+        payload = payload << 8 | in[head + i];
+    if ((extra == 2 && payload < 126) || (extra == 8 && payload < 65536))
+        sim_fail(peer->sim, "the client sent a length that is not the shortest");
+    head += extra;
+    if (len - head - 4 < payload)
+        return 0;
+    check_mask(peer, in + head);
+    for (size_t i = 0; i < payload; i++)
+        in[head + 4 + i] ^= in[head + i % 4];
+    log_frame(peer, in[0], in + head + 4, (size_t)payload);
+    return head + 4 + (size_t)payload;
+}
+
+static void parse_input(struct sim_peer *peer)
+{
+    if (peer->seen[SIM_REQUEST] == 0) {
+        char *end = strstr((char *)peer->in.data, "\r\n\r\n");
+        if (end == NULL)
+            return;
+        peer->parsed = (size_t)(end + 4 - (char *)peer->in.data);
+        read_request(peer, (char *)peer->in.data);
+    }
+    for (size_t bytes; (bytes = parse_frame(peer, peer->in.data + peer->parsed, peer->in.bytes - peer->parsed)) > 0;)
+        peer->parsed += bytes;
+}
+
+void sim_peer_take(struct sim_peer *peer, const uint8_t *data, size_t len)
+{
+    if (peer->window != WSR_NEVER)
+        peer->window -= len;
+    if (peer->gone) {
+        if (peer->reset_ns == 0) {
+            peer->reset_ns = sim_now(peer->sim) + 1 + sim_random(peer->sim, 100000);
+            peer->reset_errno = ECONNRESET;
+        }
+        return;
+    }
+    append(&peer->in, data, len);
+    parse_input(peer);
+    sim_peer_run(peer);
+}
+
+size_t sim_peer_window(const struct sim_peer *peer)
+{
+    return peer->window < SIZE_MAX ? (size_t)peer->window : SIZE_MAX;
+}
+
+void sim_peer_client_shut(struct sim_peer *peer)
+{
+    log_line(peer, SIM_FIN, "fin");
+    sim_peer_run(peer);
+}
+
+void sim_peer_client_closed(struct sim_peer *peer)
+{
+    if (peer->parsed < peer->in.bytes && !peer->gone && !sim_peer_is_reset(peer))
+        log_line(peer, SIM_REQUEST, "torn frame");
+    log_line(peer, SIM_END, "end");
+    sim_peer_run(peer);
+}
+
+/* ---- Scripts ---- */
+
+static int errno_of(const char *name)
+{
+    static const struct { const char *name; int value; } known[] = {
+        { "ECONNREFUSED", ECONNREFUSED }, { "ECONNRESET", ECONNRESET }, { "ETIMEDOUT", ETIMEDOUT },
+        { "ENETUNREACH", ENETUNREACH }, { "EHOSTUNREACH", EHOSTUNREACH }, { "EPIPE", EPIPE }, { "EIO", EIO },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strncmp(name, known[i].name, strlen(known[i].name)) == 0)
+            return known[i].value;
+    }
+    abort();
+}
+
+static void answer_connect(struct sim_peer *peer, int result, const char *delay)
+{
+    peer->answered = true;
+    peer->answer = result;
+    peer->answer_ns = sim_now(peer->sim) + 1 + sim_random(peer->sim, 50000) +
+                      (delay == NULL ? 0 : strtoull(delay, NULL, 10) * NS_PER_MS);
+    peer->resume_ns = peer->answer_ns;
+}
+
+static bool await(struct sim_peer *peer, enum sim_seen kind)
+{
+    if (peer->seen[kind] <= peer->expected[kind]) {
+        peer->waits = true;
+        return false;
+    }
+    peer->expected[kind]++;
+    return true;
+}
+
+static uint64_t ending_moment(struct sim_peer *peer)
+{
+    uint64_t due = sim_now(peer->sim) + sim_random(peer->sim, 100000);
+    return due > peer->last_due_ns ? due : peer->last_due_ns + 1;
+}
+
+static bool is_step(const char *step, const char *name, const char **argument)
+{
+    size_t len = strlen(name);
+    if (strncmp(step, name, len) != 0 || (step[len] != ' ' && step[len] != '\0'))
+        return false;
+    *argument = step[len] == ' ' ? step + len + 1 : "";
+    return true;
+}
+
+/* Steps about the connection. Returns 1 done, 0 waits, -1 not one of these. */
+static int do_connection_step(struct sim_peer *peer, const char *step)
+{
+    const char *argument;
+    if (is_step(step, "accept", &argument)) {
+        answer_connect(peer, 0, argument);
+    } else if (is_step(step, "refuse", &argument)) {
+        answer_connect(peer, -errno_of(argument), strchr(argument, ' '));
+    } else if (is_step(step, "silent", &argument)) {
+        peer->waits = true;
+        return 0;
+    } else if (is_step(step, "wait", &argument)) {
+        peer->resume_ns = sim_now(peer->sim) + strtoull(argument, NULL, 10) * NS_PER_MS;
+    } else if (is_step(step, "fin", &argument)) {
+        peer->fin_ns = ending_moment(peer);
+    } else if (is_step(step, "gone", &argument)) {
+        peer->fin_ns = ending_moment(peer);
+        peer->gone = true;
+    } else if (is_step(step, "rst", &argument)) {
+        peer->reset_ns = ending_moment(peer);
+        peer->reset_errno = *argument != '\0' ? errno_of(argument) : ECONNRESET;
+    } else if (is_step(step, "stop", &argument)) {
+        peer->window = 0;
+    } else if (is_step(step, "read", &argument)) {
+        peer->window = WSR_NEVER;
+        peer->slow_bytes = 0;
+    } else if (is_step(step, "window", &argument)) {
+        peer->window = strtoull(argument, NULL, 10);
+    } else if (is_step(step, "slow", &argument)) {
+        peer->window = peer->slow_bytes = strtoull(argument, NULL, 10);
+        peer->refill_ns = sim_now(peer->sim) + NS_PER_MS;
+    } else if (is_step(step, "expect", &argument)) {
+        for (int kind = 0; kind < SIM_SEEN_COUNT; kind++) {
+            if (strcmp(argument, seen_names[kind]) == 0)
+                return await(peer, (enum sim_seen)kind);
+        }
+        return -1;
+    } else {
+        return -1;
+    }
+    return 1;
+}
+
+/* Steps that send something. */
+static int do_sending_step(struct sim_peer *peer, const char *step)
+{
+    static const struct { const char *name; uint8_t opcode; } frames[] = {
+        { "text", 1 }, { "binary", 2 }, { "ping", 9 }, { "pong", 10 }
+    };
+    const char *argument;
+    for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) {
+        if (is_step(step, frames[i].name, &argument)) {
+            tell_frame(peer, frames[i].opcode, argument, strlen(argument));
+            return 1;
+        }
+    }
+    if (is_step(step, "upgrade", &argument)) {
+        if (!await(peer, SIM_REQUEST))
+            return 0;
+        tell_upgrade(peer, argument);
+    } else if (is_step(step, "http", &argument)) {
+        tell_http(peer, argument);
+    } else if (is_step(step, "close", &argument)) {
+        tell_close(peer, argument);
+    } else if (is_step(step, "big", &argument)) {
+        tell_big(peer, strtoul(argument, NULL, 10));
+    } else if (is_step(step, "texts", &argument)) {
+        tell_numbers(peer, 1, (unsigned)strtoul(argument, NULL, 10));
+    } else if (is_step(step, "pings", &argument)) {
+        tell_numbers(peer, 9, (unsigned)strtoul(argument, NULL, 10));
+    } else if (is_step(step, "raw", &argument)) {
+        tell_hex(peer, argument);
+    } else if (is_step(step, "cut", &argument)) {
+        peer->cut = strcmp(argument, "whole") == 0 ? SIM_WHOLE : strtoull(argument, NULL, 10);
+    } else if (is_step(step, "echo", &argument)) {
+        peer->echoes = true;
+    } else if (is_step(step, "cork", &argument)) {
+        peer->corked = true;
+    } else if (is_step(step, "uncork", &argument)) {
+        peer->corked = false;
+        uint64_t cut = peer->cut;
+        peer->cut = cut != 0 ? cut : SIM_WHOLE;
+        cut_pieces(peer);
+        peer->cut = cut;
+    } else {
+        return -1;
+    }
+    return 1;
+}
+
+void sim_peer_run(struct sim_peer *peer)
+{
+    uint64_t now_ns = sim_now(peer->sim);
+    if (peer->slow_bytes > 0 && now_ns >= peer->refill_ns) {
+        peer->window = peer->slow_bytes;
+        peer->refill_ns = now_ns + NS_PER_MS;
+    }
+    peer->waits = false;
+    while (*peer->next_step != '\0' && now_ns >= peer->resume_ns && !peer->waits) {
+        char *step = peer->next_step;
+        step += strspn(step, " \n");
+        size_t len = strcspn(step, ";");
+        char end = step[len];
+        step[len] = '\0';
+        int done = do_connection_step(peer, step);
+        if (done < 0)
+            done = do_sending_step(peer, step);
+        if (done < 0 && len > 0)
+            sim_fail(peer->sim, "unknown step '%s'", step);
+        step[len] = end;
+        if (done != 0)
+            peer->next_step = step + len + (end == ';');
+    }
+}
+
+static uint64_t sooner(uint64_t best, uint64_t moment, uint64_t now_ns)
+{
+    return moment > now_ns && moment < best ? moment : best;
+}
+
+uint64_t sim_peer_next(const struct sim_peer *peer)
+{
+    uint64_t now_ns = sim_now(peer->sim);
+    uint64_t next = WSR_NEVER;
+    if (*peer->next_step != '\0')
+        next = sooner(next, peer->resume_ns, now_ns);
+    if (peer->answered)
+        next = sooner(next, peer->answer_ns, now_ns);
+    for (size_t i = peer->pieces_first; i < peer->pieces_count; i++) {
+        if (peer->pieces[i].due_ns > now_ns) {
+            next = sooner(next, peer->pieces[i].due_ns, now_ns);
+            break;
+        }
+    }
+    next = sooner(next, peer->fin_ns, now_ns);
+    next = sooner(next, peer->reset_ns, now_ns);
+    if (peer->slow_bytes > 0 && peer->window == 0)
+        next = sooner(next, peer->refill_ns, now_ns);
+    return next;
+}
+
+size_t sim_peer_arrived(struct sim_peer *peer)
+{
+    uint64_t now_ns = sim_now(peer->sim);
+    size_t end = peer->taken;
+    while (peer->pieces_first < peer->pieces_count && peer->pieces[peer->pieces_first].end <= peer->taken)
+        peer->pieces_first++;
+    for (size_t i = peer->pieces_first; i < peer->pieces_count && peer->pieces[i].due_ns <= now_ns; i++) {
+        end = peer->pieces[i].end;
+        if (peer->cut != 0 || sim_random(peer->sim, 2) == 0)
+            break;
+    }
+    return end - peer->taken;
+}
+
+bool sim_peer_is_reset(const struct sim_peer *peer)
+{
+    return peer->reset_ns != 0 && peer->reset_ns <= sim_now(peer->sim);
+}
+
+bool sim_peer_has_ended(const struct sim_peer *peer)
+{
+    return peer->fin_ns != 0 && peer->fin_ns <= sim_now(peer->sim);
+}
+
+struct sim_peer *sim_peer_create(struct sim *sim, const char *script)
+{
+    struct sim_peer *peer = calloc(1, sizeof *peer);
+    if (peer == NULL)
+        abort();
+    peer->sim = sim;
+    peer->script = peer->next_step = strdup(script);
+    peer->window = WSR_NEVER;
+    append(&peer->log, "", 0);
+    append(&peer->in, "", 0);
+    append(&peer->out, "", 0);
+    return peer;
+}
+
+void sim_peer_free(struct sim_peer *peer)
+{
+    free(peer->script);
+    free(peer->out.data);
+    free(peer->in.data);
+    free(peer->log.data);
+    free(peer->lines);
+    free(peer->pieces);
+    free(peer);
+}

@@ -1,0 +1,77 @@
+/* The far end of one simulated connection: obeys its script, takes the client's bytes, keeps a log. For sim.c. */
+#ifndef SIM_PEER_H
+#define SIM_PEER_H
+
+#include "tests/support/sim.h"
+
+enum sim_seen {
+    SIM_REQUEST, SIM_TEXT, SIM_BINARY, SIM_PING, SIM_PONG, SIM_CLOSE, SIM_FIN, SIM_END, SIM_SEEN_COUNT
+};
+
+struct sim_piece {
+    uint64_t due_ns;           /* when it arrives at the client */
+    size_t end;                /* in sim_peer.out */
+};
+
+struct sim_line {
+    uint64_t when_ns;
+    size_t at;                 /* in sim_peer.log */
+};
+
+struct sim_buffer {
+    uint8_t *data;
+    size_t bytes, capacity;
+};
+
+struct sim_peer {
+    struct sim *sim;
+    char *script, *next_step;
+    uint64_t resume_ns;                /* the next step is not done before */
+    bool waits;                        /* for something that only the client can bring */
+
+    bool answered;                     /* the connect has a result, at answer_ns */
+    int answer;
+    uint64_t answer_ns;
+
+    struct sim_buffer out;             /* to the client */
+    size_t taken;                      /* of it, received */
+    struct sim_piece *pieces;
+    size_t pieces_count, pieces_first;
+    size_t uncut;                      /* bytes of out that are not in pieces yet */
+    uint64_t last_due_ns;
+    uint64_t cut;                      /* 0 = random, SIM_WHOLE, or bytes */
+    bool corked, echoes;
+    uint64_t fin_ns, reset_ns;         /* 0 = no */
+    int reset_errno;
+    bool gone;
+
+    struct sim_buffer in;              /* from the client */
+    size_t parsed;
+    uint64_t window, slow_bytes, refill_ns;
+    char key[32];
+    unsigned seen[SIM_SEEN_COUNT], expected[SIM_SEEN_COUNT];
+    uint32_t masks[4];                 /* the last masking keys */
+    struct sim_buffer log;
+    struct sim_line *lines;
+    size_t lines_count;
+};
+
+#define SIM_WHOLE UINT64_MAX
+
+struct sim_peer *sim_peer_create(struct sim *sim, const char *script);
+void sim_peer_free(struct sim_peer *peer);
+/* Do the steps that can be done now. */
+void sim_peer_run(struct sim_peer *peer);
+/* The next moment after now at which something changes by itself, WSR_NEVER for none. */
+uint64_t sim_peer_next(const struct sim_peer *peer);
+/* Bytes that have arrived and can be read; at most one piece when the script cuts. */
+size_t sim_peer_arrived(struct sim_peer *peer);
+/* Bytes that the peer takes now. */
+size_t sim_peer_window(const struct sim_peer *peer);
+void sim_peer_take(struct sim_peer *peer, const uint8_t *data, size_t len);
+void sim_peer_client_shut(struct sim_peer *peer);
+void sim_peer_client_closed(struct sim_peer *peer);
+bool sim_peer_is_reset(const struct sim_peer *peer);
+bool sim_peer_has_ended(const struct sim_peer *peer);
+
+#endif

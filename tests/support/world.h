@@ -1,0 +1,86 @@
+/* An inline engine on the simulated driver, its sockets, and a log of their events. What every event must keep (EVT-01 to 04,
+ * lent memory that stays as it was) is checked here for all tests. */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "tests/support/sim.h"
+
+#define WORLD_SOCKETS_MAX 64
+#define WORLD_URL "ws://10.0.0.1:9001/chat"
+
+struct world_socket {
+    struct wsr_socket *socket;         /* NULL when destroyed */
+    bool opened, failed, closed, writable;
+    unsigned messages_count;
+};
+
+struct world {
+    struct sim *sim;
+    struct wsr_engine *engine;
+    struct world_socket sockets[WORLD_SOCKETS_MAX];
+    unsigned sockets_count;
+    char *log;
+    size_t log_bytes;
+    bool dispatches;                   /* wsr_dispatch, else wsr_poll; as the seed decides */
+    uint32_t events_max;
+    struct wsr_event last_error, last_close;
+    uint64_t closed_ns;
+    /* Called for each event after it was logged. */
+    void (*react)(struct world *world, unsigned index, const struct wsr_event *event);
+    const char *on_open, *on_message;  /* what world_do() does then */
+    void *context;
+};
+
+void world_open(struct world *world, uint64_t seed, const struct wsr_engine_options *options);
+/* Destroy the engine and check that nothing is left. */
+void world_close(struct world *world);
+
+/* A socket to WORLD_URL. Returns its index. */
+unsigned world_connect(struct world *world);
+unsigned world_connect_to(struct world *world, const char *url, const char *const *protocols, size_t protocols_count);
+/* Take a socket that the test opened itself. */
+unsigned world_adopt(struct world *world, struct wsr_socket *socket);
+void world_destroy_socket(struct world *world, unsigned index);
+
+/* Steps: text|binary PAYLOAD, big N, texts N, close [CODE [REASON]], destroy. Separated by semicolons. Refusals fail the test. */
+void world_do(struct world *world, unsigned index, const char *steps);
+
+/* Take events for @ms of virtual time. */
+void world_run(struct world *world, uint64_t ms);
+/* Until all sockets are closed or destroyed, at most 200 s. */
+void world_run_to_end(struct world *world);
+/* Until @done holds, at most 200 s, which fails the test. */
+void world_run_until(struct world *world, bool (*done)(struct world *world));
+/* One look, without waiting. Returns the events. */
+int world_look(struct world *world);
+/* The same without taking events: time passes and the engine is not polled. */
+void world_sleep(struct world *world, uint64_t ms);
+
+/* Compare with the events so far, or what peer @index saw. A line that ends in * matches what begins like it, one that
+ * begins with ? may be missing. */
+void world_expect(struct world *world, const char *events);
+void world_expect_peer(struct world *world, unsigned index, const char *lines);
+void world_fail(struct world *world, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
+
+/* One connection from beginning to end, as a table's row. */
+struct world_scene {
+    const char *name;
+    const char *script;                /* the peer's */
+    const char *at_once;               /* ours, right after wsr_socket_open() */
+    const char *on_open, *on_message;
+    const char *events, *peer;         /* what must come of it */
+    uint64_t least_ms;                 /* until the close event; at most 100 ms more */
+    uint8_t stage;
+    int system_errno;
+    uint16_t http_status;
+    uint64_t buffered;                 /* bufferedAmount at the end */
+    const struct wsr_engine_options *options;
+};
+void world_play(const struct world_scene *scenes, size_t scenes_count);
+
+/* Run @test under many seeds; WSRING_SIM_SEED names a single one, WSRING_SIM_SEEDS their number. */
+void world_each_seed(void (*test)(struct world *world), const struct wsr_engine_options *options);
+uint64_t world_seeds_first(void);
+uint64_t world_seeds_last(void);
+
+#endif
