@@ -59,7 +59,8 @@ void wsr_conn_rest(struct wsr_conn *c)
     else
         c->host->resting_last->resting_next = c;
     c->host->resting_last = c;
-    wsr_conn_count(&c->host->counts.rests, 1);
+    if (!c->host->is_resuming)
+        wsr_conn_count(&c->host->counts.rests, 1);
 }
 
 /* ---- The end ---- */
@@ -144,7 +145,8 @@ void wsr_conn_finish_drain(struct wsr_conn *c)
         retire(c);
 }
 
-/* Ask for the end of what is in flight, again and again: the kernel may miss an operation that it is just working on. */
+/* Ask for the end of what is in flight, again and again: the kernel may miss an operation that it is just working
+ * on. */
 static void cancel_operations(struct wsr_conn *c)
 {
     struct wsr_driver *driver = c->host->driver;
@@ -199,6 +201,8 @@ void wsr_conn_detach(struct wsr_conn *c, struct wsr_chunk *frame)
         return;
     }
     wsr_slab_give_all(c->host->slab, frame);
+    if (c->state < WSR_CONN_OPEN)
+        wsr_conn_count(&c->host->counts.sockets_failed, 1);
     if (c->state < WSR_CONN_OPEN || is_open)
         wsr_conn_begin_drain(c);
     else if (c->state == WSR_CONN_OPEN && c->session.state == WSR_SESSION_FAILED)
@@ -309,14 +313,25 @@ static void resume(struct wsr_conn *c)
 
 void wsr_conn_resume_resting(struct wsr_conn_host *host)
 {
-    /* Those that go on resting come behind `last`, and wait for the next turn. */
-    struct wsr_conn *c = host->resting_first;
+    struct wsr_conn *c = host->resting_first, *last = host->resting_last;
+    /* Those that go on resting come behind all others. */
     host->resting_first = host->resting_last = NULL;
+    host->is_resuming = true;
     for (struct wsr_conn *next; c != NULL; c = next) {
         next = c->resting_next;
         c->marks &= (uint8_t)~MARK_RESTING;
         resume(c);
+        if (next == NULL || host->is_ending || wsr_deliver_has_message_room(&host->deliver))
+            continue;
+        /* The consumer is behind: whoever was not asked in this turn comes first in the next, or the first in the list
+         * would take all room for ever. */
+        last->resting_next = host->resting_first;
+        if (host->resting_first == NULL)
+            host->resting_last = last;
+        host->resting_first = next;
+        break;
     }
+    host->is_resuming = false;
 }
 
 void wsr_conn_flush_unsent(struct wsr_conn_host *host)

@@ -52,6 +52,7 @@ struct wsr_link {
     struct wsr_link *gone_next;          /* worker: links that wait for room to tell GONE */
     _Atomic uint64_t sent_bytes;         /* payload accepted by wsr_send(); only grows */
     _Atomic uint64_t credited_bytes;     /* of it, accepted by the kernel; written by the worker, read by wsr_send() */
+    _Atomic uint64_t refused_bytes;      /* largest send refused since the last writable event */
     _Atomic uint32_t wants_writable;     /* 1 from a refused send to the writable event; see wsr_conn_want_writable() */
 };
 
@@ -93,6 +94,8 @@ struct wsr_conn_host {
     struct wsr_conn *resting_last;
     struct wsr_link *gone_first;
     uint32_t receives_started;           /* in this turn */
+    bool is_ending;                      /* connections are being killed: none waits for the consumer any more */
+    bool is_resuming;
     bool goes_on;                        /* something rests that needs nobody else: the next turn does not wait */
     struct wsr_conn_counts counts;
     /* Wakes the worker for a command pushed by another thread. */

@@ -113,13 +113,19 @@ bool wsr_conn_is_reading(const struct wsr_conn *c)
     return c->state >= WSR_CONN_UPGRADING && c->state <= WSR_CONN_CLOSING;
 }
 
+/* Can parsing lead to events other than the end? After our own Close, messages are read over. */
+static bool makes_events(const struct wsr_conn *c)
+{
+    return c->state != WSR_CONN_CLOSING && !(c->marks & MARK_DETACHED);
+}
+
 /* Feed @buffer, of which the caller has a use, from where parsing stopped. Returns false when the consumer is
  * behind. */
 static bool parse(struct wsr_conn *c, struct wsr_loan *buffer)
 {
     const uint8_t *bytes = wsr_pool_bytes(buffer);
     while (buffer->parsed < buffer->filled && wsr_conn_is_reading(c)) {
-        if (WSR_UNLIKELY(!wsr_deliver_has_message_room(&c->host->deliver)) && !(c->marks & MARK_DETACHED))
+        if (WSR_UNLIKELY(!wsr_deliver_has_message_room(&c->host->deliver)) && makes_events(c))
             return false;
         struct wsr_session_event event;
         size_t taken = wsr_session_feed(&c->session, bytes + buffer->parsed, buffer->filled - buffer->parsed, &event);
@@ -157,6 +163,8 @@ static void on_end(struct wsr_conn *c)
         /* Our Close may still be on its way when only the server's direction has ended. */
         if (wsr_queue_is_empty(&c->queue) || system_errno != 0)
             wsr_conn_begin_drain(c);
+    } else if (c->session.state == WSR_SESSION_FAILED) {
+        return;     /* the Close that is owed comes first: resume() or the timer sees to it */
     } else {
         wsr_conn_fail(c, c->state == WSR_CONN_OPEN ? WSR_STAGE_OPEN : WSR_STAGE_CLOSING, system_errno,
                       end_text(system_errno));

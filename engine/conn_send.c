@@ -18,19 +18,36 @@ static uint64_t queued_bytes(const struct wsr_link *link)
            atomic_load_explicit(&link->credited_bytes, memory_order_relaxed);
 }
 
-/* Publish the writable event that is owed, if the queue has drained and there is room to tell. */
+/* Could the largest send that was refused be taken now? Asked only while a writable event is owed. */
+static bool has_room_for_refused(const struct wsr_conn *c)
+{
+    uint64_t cap = c->host->send_queue_max_bytes;
+    /* Pairs with the release exchange in refuse_for_quota() of send.c. */
+    uint64_t refused = atomic_load_explicit(&c->link->refused_bytes, memory_order_acquire);
+    uint64_t queued = queued_bytes(c->link);
+    return queued <= cap / 2 && queued + refused <= cap;
+}
+
+static bool has_slabs_for_refused(const struct wsr_conn *c)
+{
+    uint64_t refused = atomic_load_explicit(&c->link->refused_bytes, memory_order_acquire);
+    struct wsr_chunk *probe = wsr_slab_take(c->host->slab, refused + WSR_FRAME_HEAD_MAX);
+    wsr_slab_give_all(c->host->slab, probe);
+    return probe != NULL;
+}
+
+/* Publish the writable event that is owed, if what was refused would be taken now and there is room to tell. */
 void wsr_conn_tell_writable(struct wsr_conn *c)
 {
-    if (!(c->marks & MARK_WRITABLE_WISH) || c->state != WSR_CONN_OPEN)
+    if (!(c->marks & MARK_WRITABLE_WISH) || c->state != WSR_CONN_OPEN || !has_room_for_refused(c))
         return;
-    if (queued_bytes(c->link) > c->host->send_queue_max_bytes / 2)
-        return;
-    if (wsr_slab_is_short(c->host->slab) || !wsr_deliver_has_room(&c->host->deliver, 1)) {
+    if (!has_slabs_for_refused(c) || !wsr_deliver_has_room(&c->host->deliver, 1)) {
         wsr_conn_rest(c);
         return;
     }
     c->marks &= (uint8_t)~MARK_WRITABLE_WISH;
-    /* The next refused send asks anew. Pairs with the exchange in the socket's refuse_for_quota(). */
+    atomic_store_explicit(&c->link->refused_bytes, 0, memory_order_relaxed);
+    /* The next refused send asks anew. Pairs with the exchange in refuse_for_quota() of send.c. */
     atomic_store_explicit(&c->link->wants_writable, 0, memory_order_release);
     wsr_deliver_plain(&c->host->deliver, wsr_conn_socket(c), WSR_EVENT_WRITABLE);
 }
@@ -87,12 +104,12 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     uint64_t bytes = result > 0 ? (uint64_t)result : 0;
     struct wsr_queue_credit credit = wsr_queue_landed(&c->queue, c->host->slab, bytes);
     wsr_conn_count(&c->host->counts.wire_sent_bytes, bytes);
+    /* Read by wsr_send() of any thread and by bufferedAmount: a number alone, so no order. */
+    wsr_conn_count(&c->link->credited_bytes, credit.payload_bytes);
     if (c->state == WSR_CONN_DRAINING) {
         wsr_conn_finish_drain(c);
         return;
     }
-    /* Read by wsr_send() of any thread and by bufferedAmount: a number alone, so no order. */
-    wsr_conn_count(&c->link->credited_bytes, credit.payload_bytes);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
         on_send_broken(c, -result);
         return;

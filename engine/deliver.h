@@ -37,10 +37,10 @@ static inline bool wsr_deliver_has_room(const struct wsr_deliver *deliver, uint6
     return deliver->events.write + count - deliver->events.reclaimed <= deliver->events.mask + 1;
 }
 
-/* Can a message be delivered now? When not, the consumer is behind: receiving rests. */
+/* Can a message be delivered now, and an end besides? When not, the consumer is behind: receiving rests. */
 static inline bool wsr_deliver_has_message_room(const struct wsr_deliver *deliver)
 {
-    return wsr_deliver_has_room(deliver, 1) && !wsr_pool_is_full(deliver->pool);
+    return wsr_deliver_has_room(deliver, 3) && !wsr_pool_is_full(deliver->pool);
 }
 
 /* Have all events up to the present one been passed by the consumer? For RECV-12. */

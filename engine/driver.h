@@ -86,7 +86,7 @@ struct wsr_driver_ops {
     bool (*ready)(struct wsr_driver *driver);
     /* Make a wait() in progress, or else the next one, return. From any thread. */
     void (*wake)(struct wsr_driver *driver);
-    /* Descriptor that polls readable when completions wait, or -1. */
+    /* Descriptor that polls readable when completions may wait, or -1. Made at the first call, by the owning thread. */
     int (*descriptor)(struct wsr_driver *driver);
     uint64_t (*now)(struct wsr_driver *driver);       /* ns */
     const char *(*features)(struct wsr_driver *driver);   /* words separated by one space */

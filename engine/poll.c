@@ -158,6 +158,8 @@ static int poll_inline(struct wsr_consumer *consumer, struct wsr_event *events, 
         uint32_t count = take_events(consumer, events, events_max);
         if (count > 0)
             return (int)count;
+        if (wsr_ring_spsc_release(ring_of(consumer)))
+            wsr_worker_consumed(worker);
     }
     uint64_t deadline_ns = timeout_ns == 0 ? 0 : deadline_after(driver->ops->now(driver), timeout_ns);
     for (unsigned turns = 1;; turns++) {
@@ -172,6 +174,7 @@ static int poll_inline(struct wsr_consumer *consumer, struct wsr_event *events, 
             wsr_worker_consumed(worker);
         if (deadline_ns == WSR_NEVER || (deadline_ns != 0 && driver->ops->now(driver) < deadline_ns))
             continue;
+        deadline_ns = 0;
         /* Who waits elsewhere is told "nothing" only when nothing is left to do, within reason: a server may go on
          * sending what makes no events, and then wsr_engine_timeout() says 0. */
         if (turns < TURNS_WITHOUT_EVENT_MAX && (completions > 0 || wsr_worker_has_work(worker)))

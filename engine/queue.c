@@ -178,7 +178,7 @@ struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_sla
     struct wsr_queue_credit credit = { 0 };
     struct wsr_chunk *not_landed = queue->flight_last;
     queue->flight_last = NULL;
-    while (queue->first != NULL) {
+    while (not_landed != NULL) {
         struct wsr_chunk *chunk = queue->first;
         uint32_t left = chunk->used - chunk->sent;
         uint32_t gone = bytes < left ? (uint32_t)bytes : left;
@@ -190,8 +190,6 @@ struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_sla
         if (chunk == not_landed)
             not_landed = NULL;
         remove_first(queue, slab);
-        if (bytes == 0)
-            break;
     }
     assert(bytes == 0);
     if (not_landed != NULL && queue->pongs_count > 0)

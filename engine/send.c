@@ -19,13 +19,19 @@ static bool is_utf8(const struct iovec *parts, size_t parts_count)
     return state == 0;
 }
 
-static int refuse_for_quota(struct wsr_socket *socket, const char *text)
+static int refuse_for_quota(struct wsr_socket *socket, uint64_t len, const char *text)
 {
+    struct wsr_link *link = &socket->link;
+    /* Before the wish; pairs with the exchange in wsr_conn_tell_writable(). */
+    uint64_t refused = atomic_load_explicit(&link->refused_bytes, memory_order_relaxed);
+    while (refused < len && !atomic_compare_exchange_weak_explicit(&link->refused_bytes, &refused, len,
+                                                                   memory_order_release, memory_order_relaxed))
+        continue;
     /* Whoever sets the flag asks for the event. The command's node is free then: the worker took it before it cleared
      * the flag; pairs with the release store in wsr_conn_tell_writable(). */
-    if (atomic_exchange_explicit(&socket->link.wants_writable, 1, memory_order_acq_rel) == 0) {
-        socket->link.open.kind = WSR_COMMAND_WANT_WRITABLE;
-        wsr_worker_push(socket->worker, &socket->link.open);
+    if (atomic_exchange_explicit(&link->wants_writable, 1, memory_order_acq_rel) == 0) {
+        link->open.kind = WSR_COMMAND_WANT_WRITABLE;
+        wsr_worker_push(socket->worker, &link->open);
     }
     return wsr_error_set(WSR_ERR_QUOTA, "%s; a writable event follows", text);
 }
@@ -84,12 +90,12 @@ static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const st
         len + WSR_FRAME_HEAD_MAX > wsr_slab_bytes(socket->worker->host.slab))
         return wsr_error_set(WSR_ERR_ARGUMENT, "a message of %llu bytes can never fit the send queue; raise "
                              "send_queue_max_bytes and send_pool_bytes", (unsigned long long)len);
-    struct wsr_chunk *first = wsr_slab_take(socket->worker->host.slab, len + WSR_FRAME_HEAD_MAX);
+    struct wsr_chunk *first = wsr_slab_take(socket->worker->host.slab, len + wsr_frame_head_bytes(len, true));
     if (first == NULL)
-        return refuse_for_quota(socket, "no send slab is free");
+        return refuse_for_quota(socket, len, "no send slab is free");
     if (!count_sent(socket, len)) {
         wsr_slab_give_all(socket->worker->host.slab, first);
-        return refuse_for_quota(socket, "the send queue is over send_queue_max_bytes");
+        return refuse_for_quota(socket, len, "the send queue is over send_queue_max_bytes");
     }
     fill(first, kind, parts, parts_count, len);
     first->command.subject = &socket->link;

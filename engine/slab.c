@@ -190,11 +190,3 @@ uint64_t wsr_slab_bytes(const struct wsr_slab *slab)
 {
     return (uint64_t)slab->arenas[CLASSES_COUNT - 1].chunks_count * class_room(CLASSES_COUNT - 1);
 }
-
-bool wsr_slab_is_short(const struct wsr_slab *slab)
-{
-    const struct arena *arena = &slab->arenas[CLASSES_COUNT - 1];
-    /* A hint that may be old at once: no order. */
-    return atomic_load_explicit(&arena->fresh, memory_order_relaxed) >= arena->chunks_count &&
-           (uint32_t)atomic_load_explicit(&arena->free_top, memory_order_relaxed) == 0;
-}

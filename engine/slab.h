@@ -58,8 +58,6 @@ size_t wsr_slab_room(const struct wsr_chunk *chunk);
 void wsr_slab_give(struct wsr_slab *slab, struct wsr_chunk *chunk);
 /* The same for a chunk and all linked behind it. */
 void wsr_slab_give_all(struct wsr_slab *slab, struct wsr_chunk *first);
-/* Not even one large chunk is free at this moment. */
-bool wsr_slab_is_short(const struct wsr_slab *slab);
 /* Largest number of bytes that wsr_slab_take() could ever give. */
 uint64_t wsr_slab_bytes(const struct wsr_slab *slab);
 

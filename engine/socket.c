@@ -386,7 +386,7 @@ void wsr_socket_note_turn(struct wsr_socket *socket)
     uint32_t turn = atomic_load_explicit(&socket->engine->consumers[socket->ring].turn, memory_order_relaxed);
     if (atomic_load_explicit(&socket->seen_turn, memory_order_relaxed) == turn)
         return;
-    atomic_store_explicit(&socket->credited_seen, load(&socket->link.credited_bytes), memory_order_relaxed);
+    atomic_store_explicit(&socket->credited_seen, load(&socket->link.credited_bytes), memory_order_release);
     atomic_store_explicit(&socket->seen_turn, turn, memory_order_relaxed);
 }
 
@@ -394,7 +394,9 @@ uint64_t wsr_socket_buffered_amount(const struct wsr_socket *socket)
 {
     /* Noting the turn is no change that a caller could see but for the number itself. */
     wsr_socket_note_turn((struct wsr_socket *)(uintptr_t)socket);
-    return load(&socket->link.sent_bytes) - load(&socket->credited_seen);
+    /* Credit is read first: it never overtakes what was sent. Pairs with the store in wsr_socket_note_turn(). */
+    uint64_t credited = atomic_load_explicit(&socket->credited_seen, memory_order_acquire);
+    return load(&socket->link.sent_bytes) - credited;
 }
 
 uint64_t wsr_socket_buffered_now(const struct wsr_socket *socket)

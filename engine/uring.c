@@ -67,6 +67,7 @@ struct uring {
     struct wsr_driver_counts counts;
     char words[2][176];                       /* features before and after there is an owner */
     _Atomic(const char *) features;
+    int announce_fd;                          /* eventfd that the kernel writes for completions; -1 until asked for */
     int wake_fd;
     WSR_ALIGNED(WSR_CACHE_LINE) _Atomic bool wake_pending;    /* the one member that other threads write */
 };
@@ -497,6 +498,31 @@ static int enter(struct uring *u, bool block, uint64_t deadline_ns)
     }
 }
 
+/* Not the ring's own descriptor: with DEFER_TASKRUN whoever already sleeps on that is not woken (seen on Linux
+ * 6.18). */
+static int uring_descriptor(struct wsr_driver *driver)
+{
+    struct uring *u = of(driver);
+
+    if (u->announce_fd >= 0)
+        return u->announce_fd;
+    if (own(u) < 0)
+        return -1;
+    u->announce_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);      /* readable: completions may be there already */
+    if (u->announce_fd >= 0 && io_uring_register_eventfd(&u->ring, u->announce_fd) != 0) {
+        close(u->announce_fd);
+        u->announce_fd = -1;
+    }
+    return u->announce_fd;
+}
+
+/* What is announced from here on is not yet reaped. */
+static void forget_announcements(const struct uring *u)
+{
+    eventfd_t count;
+    (void)!eventfd_read(u->announce_fd, &count);      /* EAGAIN when there were none */
+}
+
 static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, unsigned out_count, uint64_t deadline_ns)
 {
     struct uring *u = of(driver);
@@ -512,6 +538,8 @@ static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, uns
         unsigned wanted = kernel_flags(u);
         if (WSR_UNLIKELY((wanted & IORING_SQ_CQ_OVERFLOW) != 0))
             u->counts.overflows++;
+        if (WSR_UNLIKELY(u->announce_fd >= 0))
+            forget_announcements(u);
         rc = block || u->queued > 0 || wanted != 0 ? enter(u, block, deadline_ns) : 1;
         if (rc < 0)
             return rc;
@@ -538,11 +566,6 @@ static void uring_wake(struct wsr_driver *driver)
         ssize_t wrote = write(u->wake_fd, &one, sizeof one);
         (void)wrote;                          /* full only after 2^64 wakes */
     }
-}
-
-static int uring_descriptor(struct wsr_driver *driver)
-{
-    return of(driver)->ring.ring_fd;
 }
 
 static const char *uring_features(struct wsr_driver *driver)
@@ -590,6 +613,8 @@ static void release(struct uring *u)
     wsr_uring_file_close_all(&u->files);
     wsr_uring_buffer_release(&u->buffers);
     close(u->wake_fd);
+    if (u->announce_fd >= 0)
+        close(u->announce_fd);
     free(u->refused);
     free(u->arena);
     free(u);
@@ -641,6 +666,7 @@ static struct uring *allocate(void)
         return NULL;
     memset(u, 0, sizeof *u);
     u->driver.ops = &uring_ops;
+    u->announce_fd = -1;
     u->off = wsr_uring_probe_switched_off();
     u->arena = calloc(1, sizeof *u->arena);
     if (u->arena == NULL) {

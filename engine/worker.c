@@ -149,7 +149,8 @@ static int await(struct wsr_worker *w, uint64_t deadline_ns)
         int count = driver->ops->wait(driver, w->completions, COMPLETIONS_PER_TURN, 0);
         if (count != 0)
             return count;
-        uint64_t until_ns = w->host.now_ns + w->options.spin_ns;
+        uint64_t now_ns = w->host.now_ns;
+        uint64_t until_ns = w->options.spin_ns >= WSR_NEVER - now_ns ? WSR_NEVER : now_ns + w->options.spin_ns;
         if (spin(w, until_ns < deadline_ns ? until_ns : deadline_ns) || until_ns >= deadline_ns)
             deadline_ns = 0;
     }
@@ -289,7 +290,6 @@ int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
     run_commands(w);
     tell_gone_again(host);
     wsr_conn_resume_resting(host);
-    run_timers(w);
     wsr_conn_flush_unsent(host);
     bool has_told = publish(w);
     uint64_t timer_ns = wsr_timer_next(host->wheel);
@@ -301,12 +301,13 @@ int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
         break_down(w, count);
         return count;
     }
-    if (count == 0)
-        return 0;
     wsr_conn_count(&w->completions_count, (uint64_t)count);
     read_clock(w);
     for (int i = 0; i < count; i++)
         complete(w, &w->completions[i]);
+    /* After what has come: an answer that waited while this thread was busy elsewhere is no late answer. */
+    if (timer_ns <= host->now_ns)
+        run_timers(w);
     publish(w);
     return count;
 }
@@ -419,6 +420,7 @@ void wsr_worker_end(struct wsr_worker *w)
         /* What the kernel takes at once is sent; the rest is given up with the connection. */
         wsr_worker_turn(w, 0);
     }
+    w->host.is_ending = true;
     while (!is_broken(w) && for_each_live(w, wsr_conn_kill) > 0) {
         wsr_conn_resume_resting(&w->host);
         wsr_conn_flush_unsent(&w->host);

@@ -20,7 +20,8 @@ static void a_refused_connection_is_error_and_1006(void **state)
     static const struct world_scene scenes[] = {
         { .name = "refused", .script = "refuse ECONNREFUSED", .events = FAILED, .peer = "", .stage = WSR_STAGE_CONNECT,
           .system_errno = ECONNREFUSED },
-        { .name = "no route, late", .script = "refuse EHOSTUNREACH 3000", .events = FAILED, .peer = "", .least_ms = 3000,
+        { .name = "no route, late", .script = "refuse EHOSTUNREACH 3000", .events = FAILED, .peer = "",
+          .least_ms = 3000,
           .stage = WSR_STAGE_CONNECT, .system_errno = EHOSTUNREACH },
         { .name = "unreachable", .script = "refuse ENETUNREACH", .events = FAILED, .peer = "",
           .stage = WSR_STAGE_CONNECT, .system_errno = ENETUNREACH },
@@ -47,7 +48,8 @@ static void the_opening_limit_ends_every_stage(void **state)
         { .name = "an own limit", .script = "silent", .events = FAILED, .peer = "", .least_ms = 5000,
           .stage = WSR_STAGE_CONNECT, .system_errno = ETIMEDOUT, .options = &five },
         { .name = "answer just in time", .script = "accept 10000; expect request; wait 19000; http HTTP/1.1 101 S\r\n"
-          "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: $ACCEPT\r\n\r\n; close 1000; expect close; fin",
+          "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: $ACCEPT\r\n\r\n; close 1000; "
+              "expect close; fin",
           .events = "open\nclose 1000 clean\n", .peer = "request GET /chat\nclose 1000\nend\n", .least_ms = 29000 },
     };
     (void)state;
@@ -58,7 +60,8 @@ static void the_opening_limit_ends_every_stage(void **state)
 static void an_end_or_garbage_before_the_blank_line_fails(void **state)
 {
     static const struct world_scene scenes[] = {
-        { .name = "end at once", .script = "accept; fin", .events = FAILED, .peer = "*\nend\n", .stage = WSR_STAGE_UPGRADE },
+        { .name = "end at once", .script = "accept; fin", .events = FAILED, .peer = "*\nend\n",
+          .stage = WSR_STAGE_UPGRADE },
         { .name = "end after the request", .script = "accept; expect request; fin", .events = FAILED, .peer = ASKED,
           .stage = WSR_STAGE_UPGRADE },
         { .name = "end within the answer", .script = ANSWER_HEAD "; fin", .events = FAILED, .peer = ASKED,
@@ -67,7 +70,8 @@ static void an_end_or_garbage_before_the_blank_line_fails(void **state)
           .stage = WSR_STAGE_UPGRADE, .system_errno = ECONNRESET },
         { .name = "reset within the answer", .script = ANSWER_HEAD "; rst ECONNRESET", .events = FAILED, .peer = ASKED,
           .stage = WSR_STAGE_UPGRADE, .system_errno = ECONNRESET },
-        { .name = "garbage", .script = "accept; expect request; http FOO BAR BAZ\r\n\r\n", .events = FAILED, .peer = ASKED,
+        { .name = "garbage", .script = "accept; expect request; http FOO BAR BAZ\r\n\r\n", .events = FAILED,
+          .peer = ASKED,
           .stage = WSR_STAGE_UPGRADE },
         { .name = "garbage without an end", .script = "accept; expect request; raw 16030300010203040506070809",
           .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE },
@@ -88,7 +92,8 @@ static void a_refused_upgrade_ends_without_a_close_frame(void **state)
           .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 301 },
         { .name = "401", .script = "accept; expect request; http HTTP/1.1 401 Who\r\n\r\n; fin",
           .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 401 },
-        { .name = "503 and reset", .script = "accept; expect request; http HTTP/1.1 503 Busy\r\n\r\n; wait 1; rst ECONNRESET",
+        { .name = "503 and reset", .script = "accept; expect request; http HTTP/1.1 503 Busy\r\n\r\n; wait 1; "
+          "rst ECONNRESET",
           .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 503 },
         { .name = "wrong accept", .script = ANSWER_HEAD "Upgrade: websocket\r\nConnection: Upgrade\r\n"
           "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n", .events = FAILED, .peer = ASKED,
@@ -229,15 +234,18 @@ static void no_sending_while_connecting(void **state)
 static void the_answer_may_come_in_any_pieces(void **state)
 {
     static const struct world_scene scenes[] = {
-        { .name = "101, message and Close in one segment", .script = "accept; expect request; cork; http HTTP/1.1 101 S\r\n"
+        { .name = "101, message and Close in one segment", .script = "accept; expect request; cork; "
+          "http HTTP/1.1 101 S\r\n"
           "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Accept: $ACCEPT\r\n\r\n; text hello; "
           "text world; close 1001 bye; uncork; expect close; fin",
           .events = "open\nmessage text 5 hello\nmessage text 5 world\nclose 1001 clean bye\n",
           .peer = "request GET /chat\nclose 1001\nend\n" },
-        { .name = "byte by byte", .script = "cut 1; accept; upgrade; text hello; binary ; ping x; close 1001 bye; expect close; fin",
+        { .name = "byte by byte", .script = "cut 1; accept; upgrade; text hello; binary ; ping x; "
+          "close 1001 bye; expect close; fin",
           .events = "open\nmessage text 5 hello\nmessage binary 0\nclose 1001 clean bye\n",
           .peer = "request GET /chat\npong 1 x\nclose 1001\nend\n", },
-        { .name = "interim answers", .script = "accept; expect request; http HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\n"
+        { .name = "interim answers", .script = "accept; expect request; "
+          "http HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\n"
           "Link: x\r\n\r\n; http HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
           "Sec-WebSocket-Accept: $ACCEPT\r\n\r\n; close; expect close; fin",
           .events = "open\nclose 1005 clean\n", .peer = "request GET /chat\nclose\nend\n" },

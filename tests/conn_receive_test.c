@@ -1,4 +1,5 @@
-/* engine/conn_receive: frames in any pieces, control frames, and consumers that are slow or keep what they got (semantics 4, 6).
+/* engine/conn_receive: frames in any pieces, control frames, and consumers that are slow or keep what they got
+ * (semantics 4, 6).
  * SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <setjmp.h>
@@ -28,12 +29,14 @@ static void messages_come_whole_from_any_pieces(void **state)
     for (size_t i = 0; i < COUNT(cuts); i++) {
         char script[512], events[512];
         /* The raw part: a text in five fragments, its euro sign cut twice, with a Ping and a Pong between them. */
-        snprintf(script, sizeof script, "%saccept; upgrade; text hello; binary ; text ; raw 0102c3a9 8901 70 0001e2 8a0178 000182"
+        snprintf(script, sizeof script, "%saccept; upgrade; text hello; binary ; text ; "
+            "raw 0102c3a9 8901 70 0001e2 8a0178 000182"
                  " 0000 8001ac; big 300; pong unasked; raw 0200 8000; expect pong; " ENDED, cuts[i]);
         char big[301];
         for (size_t at = 0; at < 300; at++)
             big[at] = sim_pattern(at);
-        snprintf(events, sizeof events, "open\nmessage text 5 hello\nmessage binary 0\nmessage text 0\nmessage text 5 \xC3\xA9\xE2\x82\xAC\n"
+        snprintf(events, sizeof events,
+            "open\nmessage text 5 hello\nmessage binary 0\nmessage text 0\nmessage text 5 \xC3\xA9\xE2\x82\xAC\n"
                  "message text 300 #%08x\nmessage binary 0\nclose 1000 clean\n", sim_hash(big, 300));
         const struct world_scene scene = { .name = cuts[i], .script = script, .events = events,
                                            .peer = REQUEST "pong 1 p\nclose 1000\nend\n" };
@@ -52,10 +55,13 @@ static void the_limits_of_a_message_hold_exactly(void **state)
         { .name = "size passed", .script = OPENED "text 123456; expect fin; fin", .events = "open\n" FAILED,
           .peer = REQUEST "close 1009 *\nfin\nend\n", .stage = WSR_STAGE_OPEN, .options = &small },
         { .name = "size passed by fragments", .script = OPENED "raw 010131 00023233 8003343536; expect fin; fin",
-          .events = "open\n" FAILED, .peer = REQUEST "close 1009 *\nfin\nend\n", .stage = WSR_STAGE_OPEN, .options = &small },
+          .events = "open\n" FAILED, .peer = REQUEST "close 1009 *\nfin\nend\n", .stage = WSR_STAGE_OPEN,
+            .options = &small },
         { .name = "fragments reached", .script = OPENED "raw 0100 0000 8000; " ENDED,
-          .events = "open\nmessage text 0\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n", .options = &small },
-        { .name = "fragments passed", .script = OPENED "raw 0100 0000 0000 8000; expect fin; fin", .events = "open\n" FAILED,
+          .events = "open\nmessage text 0\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n",
+            .options = &small },
+        { .name = "fragments passed", .script = OPENED "raw 0100 0000 0000 8000; expect fin; fin",
+          .events = "open\n" FAILED,
           .peer = REQUEST "close 1008 *\nfin\nend\n", .stage = WSR_STAGE_OPEN, .options = &small },
     };
     (void)state;
@@ -81,7 +87,8 @@ static void expect_numbers(struct world *world, unsigned count, const char *end)
         world_fail(world, "the end is not %s", end);
 }
 
-/* A consumer that looks in now and then: its own feed waits, nothing is lost, also not what came before the end (EVT-10). */
+/* A consumer that looks in now and then: its own feed waits, nothing is lost, also not what came before the end
+ * (EVT-10). */
 static void a_lazy_consumer(struct world *world)
 {
     static const char *const ends[][2] = {
@@ -225,12 +232,14 @@ static void the_memory_of_copies_is_bounded(void **state)
 static void every_ping_is_answered_in_order(struct world *world)
 {
     char want[512] = REQUEST;
-    sim_script(world->sim, OPENED "pong 1; pings 10; ping ; ping 123456789 123456789 123456789 1234567; pong ; wait 20; " ENDED);
+    sim_script(world->sim, OPENED "pong 1; pings 10; ping ; ping 123456789 123456789 123456789 1234567; pong ; "
+        "wait 20; " ENDED);
     world_connect(world);
     world_run_to_end(world);
     for (unsigned i = 0; i < 10; i++)
         snprintf(want + strlen(want), sizeof want - strlen(want), "pong 1 %u\n", i);
-    snprintf(want + strlen(want), sizeof want - strlen(want), "%s", "pong 0\npong 37 123456789 123456789 123456789 1234567\nclose 1000\nend\n");
+    snprintf(want + strlen(want), sizeof want - strlen(want), "%s",
+        "pong 0\npong 37 123456789 123456789 123456789 1234567\nclose 1000\nend\n");
     world_expect_peer(world, 0, want);
     world_expect(world, "open\nclose 1000 clean\n");
 }
@@ -272,7 +281,8 @@ static void ping_flood(void **state)
 /* CTL-02: a Pong stands at the next frame boundary, before messages that wait. */
 static void a_pong_overtakes_waiting_messages(struct world *world)
 {
-    sim_script(world->sim, OPENED "text go; slow 1000; wait 30; ping p; expect pong; read; expect close; close 1000; fin");
+    sim_script(world->sim, OPENED "text go; slow 1000; wait 30; ping p; expect pong; read; expect close; "
+        "close 1000; fin");
     world->on_message = "big 60000; big 60000; big 60000; big 60000; big 60000; big 60000; close 1000";
     world_connect(world);
     world_run_to_end(world);
@@ -331,6 +341,32 @@ static void a_crowd_shares_two_buffers(void **state)
     world_each_seed(a_crowd, &tiny);
 }
 
+/* What is dropped, of a destroyed socket, makes room as what is taken does: a poll without a limit does not sleep
+ * over it. */
+static void dropped_events(struct world *world)
+{
+    sim_script(world->sim, OPENED "texts 40; " ENDED);
+    world_connect(world);
+    world_connect(world);
+    while (world->sockets[0].messages_count + world->sockets[1].messages_count < 2 + sim_random(world->sim, 20))
+        world_wait(world);
+    unsigned victim = (unsigned)sim_random(world->sim, 2);
+    if (world->sockets[1 - victim].closed)
+        return;
+    world_destroy_socket(world, victim);
+    uint64_t start_ns = sim_now(world->sim);
+    while (!world->sockets[1 - victim].closed)
+        world_wait(world);
+    assert_int_equal(world->sockets[1 - victim].messages_count, 40);
+    assert_true(sim_now(world->sim) - start_ns < 1000000000);
+}
+
+static void dropped_events_make_room(void **state)
+{
+    (void)state;
+    world_each_seed(dropped_events, &tiny);
+}
+
 /* binaryType and origin: MSG-01 to MSG-04 */
 static void message_fields(struct world *world)
 {
@@ -366,6 +402,7 @@ int main(void)
         cmocka_unit_test(pong_order),
         cmocka_unit_test(silence),
         cmocka_unit_test(a_crowd_shares_two_buffers),
+        cmocka_unit_test(dropped_events_make_room),
         cmocka_unit_test(binary_type_and_origin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

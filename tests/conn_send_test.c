@@ -1,4 +1,5 @@
-/* engine/conn_send: bytes leave whole and in order at every way of sending short, and bufferedAmount tells the truth (semantics 2).
+/* engine/conn_send: bytes leave whole and in order at every way of sending short, and bufferedAmount tells the truth
+ * (semantics 2).
  * SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +34,8 @@ static void messages_leave_as_they_were_sent(void **state)
           .peer = REQUEST "text 5 hello\nbinary 5 world\ntext 0\nbinary 0\ntext 2 \xC3\xA9\nclose 1000\nend\n" },
         { .name = "lengths", .script = OPENED "expect close; close 1000; fin",
           .on_open = "big 0; big 1; big 125; big 126; big 127; big 65535; big 65536; big 65537; big 200000; close 1000",
-          .events = CLEAN, .peer = REQUEST "text 0\ntext 1 a\ntext 125 *\ntext 126 *\ntext 127 *\ntext 65535 *\ntext 65536 *\n"
+          .events = CLEAN, .peer = REQUEST "text 0\ntext 1 a\ntext 125 *\ntext 126 *\ntext 127 *\ntext 65535 *\n"
+          "text 65536 *\n"
           "text 65537 *\ntext 200000 *\nclose 1000\nend\n" },
         { .name = "a byte at a time", .script = "slow 1; " OPENED "expect close; close 1000; fin",
           .on_open = "text hello; binary world; text ; big 126; close 1000 bye", .events = CLEAN,
@@ -126,7 +128,8 @@ static void refused_sends_change_nothing(struct world *world)
     assert_string_equal(text, "sent");
     world_do(world, 0, "close 1000");
     world_run_to_end(world);
-    world_expect_peer(world, 0, REQUEST "binary 0\nbinary 2 \xC3\x28\ntext 4 sent\ntext 3 x\xC3\xA9\nclose 1000\nend\n");
+    world_expect_peer(world, 0,
+        REQUEST "binary 0\nbinary 2 \xC3\x28\ntext 4 sent\ntext 3 x\xC3\xA9\nclose 1000\nend\n");
 }
 
 static void refused_sends(void **state)

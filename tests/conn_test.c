@@ -1,4 +1,5 @@
-/* engine/conn: its life as a whole. Sockets and engines destroyed at any moment, many at once, slots used again (semantics 6,
+/* engine/conn: its life as a whole. Sockets and engines destroyed at any moment, many at once, slots used again
+ * (semantics 6,
  * CLOSE-32).
  * SPDX-License-Identifier: MIT */
 #include <errno.h>
@@ -57,7 +58,8 @@ static void destroying_a_connecting_socket_aborts_it(struct world *world)
     assert_int_equal(world->log_bytes, before);
     expect_rest(world);
     const char *log = sim_connections(world->sim) > 0 ? sim_log(world->sim, 0) : "";
-    if (before == 0 && strstr(log, "close") != NULL && strstr(log, "close 1001") == NULL && strstr(log, "close 1000") == NULL)
+    if (before == 0 && strstr(log, "close") != NULL && strstr(log, "close 1001") == NULL && strstr(log,
+        "close 1000") == NULL)
         world_fail(world, "the peer saw:\n%s", log);
 }
 
@@ -66,12 +68,14 @@ static void destroying_an_open_socket_says_1001(struct world *world)
 {
     static const struct { const char *script, *peer; uint64_t end_ms; } cases[] = {
         { OPENED "expect close; close 1001; fin", REQUEST "text 5 hello\nclose 1001\nend\n", 100 },
-        { OPENED "expect close; wait 1000; texts 300; close 4000; fin", REQUEST "text 5 hello\nclose 1001\nend\n", 2000 },
+        { OPENED "expect close; wait 1000; texts 300; close 4000; fin",
+          REQUEST "text 5 hello\nclose 1001\nend\n", 2000 },
         { OPENED "", REQUEST "text 5 hello\nclose 1001\nend\n", 30100 },
         { OPENED "stop", REQUEST "end\n", 30100 },
         { OPENED "expect close; rst ECONNRESET", REQUEST "text 5 hello\nclose 1001\nend\n", 100 },
         { OPENED "expect close; close 1001", REQUEST "text 5 hello\nclose 1001\nend\n", 2100 },
-        { OPENED "expect close; raw ff; close 1001; expect fin; fin", REQUEST "text 5 hello\nclose 1001\n?fin\nend\n", 2200 },
+        { OPENED "expect close; raw ff; close 1001; expect fin; "
+          "fin", REQUEST "text 5 hello\nclose 1001\n?fin\nend\n", 2200 },
     };
     size_t at = sim_seed(world->sim) % COUNT(cases);
     sim_script(world->sim, cases[at].script);
@@ -221,9 +225,11 @@ static void crowd(void **state)
 
 /* What a peer may do, for the tests that do anything at any moment. */
 static const char *const chaos[] = {
-    "silent", "refuse ECONNREFUSED", "accept", OPENED "texts 20; close 1000; expect close; fin", OPENED "texts 100; fin",
+    "silent", "refuse ECONNREFUSED", "accept", OPENED "texts 20; close 1000; expect close; fin",
+        OPENED "texts 100; fin",
     OPENED "stop; texts 5", OPENED "pings 80; texts 5; rst ECONNRESET", OPENED "big 5000; raw ffff; expect fin; fin",
-    OPENED "slow 50; texts 3; expect close; close 1000; fin", OPENED "big 3000; gone", OPENED "cut 1; texts 9; close; expect close",
+    OPENED "slow 50; texts 3; expect close; close 1000; fin", OPENED "big 3000; gone",
+        OPENED "cut 1; texts 9; close; expect close",
     OPENED "expect text; text re; expect text; text re; expect close; close 1000; fin",
     "accept; expect request; http HTTP/1.1 404 No\r\n\r\n", OPENED "window 50; texts 2; wait 20; rst ECONNRESET",
 };
@@ -279,7 +285,8 @@ static void anything_then_the_end(struct world *world)
     expect_rest(world);
 }
 
-/* The engine goes while everything is under way: world_close() checks that the driver is left with nothing in flight. */
+/* The engine goes while everything is under way: world_close() checks that the driver is left with nothing in
+ * flight. */
 static void anything_then_destroy(struct world *world)
 {
     anything(world, (unsigned)sim_random(world->sim, 60));

@@ -269,7 +269,8 @@ static void dispatch_by_number(struct client *client)
         assert_in_range(count, 0, 3);
         assert_int_equal(client->counts[WSR_EVENT_MESSAGE] + client->counts[WSR_EVENT_CLOSE] - before, count);
     }
-    client_expect(client, "open\ntext 1 0\ntext 1 1\ntext 1 2\ntext 1 3\ntext 1 4\ntext 1 5\ntext 1 6\nclose 1000 clean\n");
+    client_expect(client, "open\ntext 1 0\ntext 1 1\ntext 1 2\ntext 1 3\ntext 1 4\ntext 1 5\ntext 1 6\n"
+                          "close 1000 clean\n");
 }
 
 static void dispatch_takes_at_most_events_max_in_order(void **state)
@@ -683,6 +684,7 @@ static void holds_outlive_polls_and_may_be_released_by_any_thread(void **state)
     (void)state;
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
     options.buffers_count = 8;
+    options.buffer_bytes = 256;
     client_each(hold_and_release, &options, "upgrade; hold; texts 400; text; sink");
 }
 

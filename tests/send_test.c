@@ -47,7 +47,8 @@ static void compare_echo(struct client *client, const struct wsr_event *event)
     if (event->type != WSR_EVENT_MESSAGE || event->len == 0)
         return;
     /* The length says where in the pattern it was taken from. */
-    if (event->len <= sizeof pattern && memcmp(event->data, pattern + event->len % 1000 * (event->len < 70000), event->len) != 0)
+    size_t from = event->len < 70000 ? event->len % 1000 : 0;
+    if (event->len > sizeof pattern || memcmp(event->data, pattern + from, event->len) != 0)
         fail_msg("an echo of %llu bytes differs", (unsigned long long)event->len);
 }
 
@@ -157,7 +158,8 @@ static void what_is_sent_are_the_bytes_at_the_call(void **state)
 static void refuse_arguments(struct client *client)
 {
     struct wsr_socket *socket = client_connect(client);
-    struct iovec null_part[] = { { pattern, 1 }, { NULL, 1 } }, endless[] = { { pattern, SIZE_MAX }, { pattern, SIZE_MAX } };
+    struct iovec null_part[] = { { pattern, 1 }, { NULL, 1 } };
+    struct iovec endless[] = { { pattern, SIZE_MAX }, { pattern, SIZE_MAX } };
     struct iovec half[] = { { pattern, SIZE_MAX / 2 }, { pattern, SIZE_MAX / 2 } };
     for (unsigned round = 0; round < 2; round++) {
         assert_int_equal(wsr_send(NULL, WSR_TEXT, "x", 1), WSR_ERR_ARGUMENT);
@@ -209,7 +211,8 @@ static void refuse_invalid_text(struct client *client)
         client_until(client, WSR_EVENT_MESSAGE, ++expected);
     }
     /* A character may lie across pieces, but not be left open at the end. */
-    struct iovec parts[] = { { (char[]){ "\xF0" }, 1 }, { (char[]){ "\x9F\x98" }, 2 }, { NULL, 0 }, { (char[]){ "\x80" }, 1 } };
+    char smile[] = "\xF0\x9F\x98\x80";
+    struct iovec parts[] = { { smile, 1 }, { smile + 1, 2 }, { NULL, 0 }, { smile + 3, 1 } };
     assert_int_equal(wsr_send_gather(socket, WSR_TEXT, parts, 4), 0);
     assert_int_equal(wsr_send_gather(socket, WSR_TEXT, parts, 3), WSR_ERR_INVALID_UTF8);
     client_until(client, WSR_EVENT_MESSAGE, expected + 1);

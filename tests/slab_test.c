@@ -38,7 +38,8 @@ static unsigned long wrong_bytes(const struct wsr_chunk *chunk, uint8_t pattern)
 
 static void every_size_gets_room_enough_and_comes_clean(void **state)
 {
-    static const uint64_t sizes[] = { 0, 1, 191, 192, 203, 204, 205, 4000, 4044, 4045, 16000, 16177, 16200, 65484, 65485,
+    static const uint64_t sizes[] = { 0, 1, 191, 192, 203, 204, 205, 4000, 4044, 4045, 16000, 16177, 16200,
+        65484, 65485,
                                       200000, 1000000 };
     (void)state;
     struct wsr_slab *slab = wsr_slab_create(SLAB_BYTES);

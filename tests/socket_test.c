@@ -113,6 +113,8 @@ static void binary_type_in_every_state_and_no_other_value(void **state)
 
 /* ---- What is refused ---- */
 
+#define WITH(...) { .size = sizeof (struct wsr_socket_options), __VA_ARGS__ }
+
 /* F0, PROTO-07, URL-01, 05, 11, HS-08: no object, no connection, no event */
 static void a_refused_open_leaves_nothing(void **state)
 {
@@ -141,23 +143,23 @@ static void a_refused_open_leaves_nothing(void **state)
         { NULL, comma, 1, WSR_ERR_SYNTAX, WSR_SOCKET_OPTIONS_INIT },
         { "ws://127.0.0.1/#x", twice, 2, WSR_ERR_SYNTAX, WSR_SOCKET_OPTIONS_INIT },
         { NULL, NULL, 1, WSR_ERR_ARGUMENT, WSR_SOCKET_OPTIONS_INIT },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .flags = 1 } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .flags = 1u << 31 } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .worker = 2 } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .worker = UINT32_MAX } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .headers_count = 1 } },
-        { NULL, NULL, 0, WSR_ERR_SYNTAX, { .size = sizeof (struct wsr_socket_options), .headers_count = 1, .headers = &host } },
-        { NULL, NULL, 0, WSR_ERR_SYNTAX, { .size = sizeof (struct wsr_socket_options), .headers_count = 1, .headers = &bad_name } },
-        { NULL, NULL, 0, WSR_ERR_SYNTAX, { .size = sizeof (struct wsr_socket_options), .headers_count = 1, .headers = &bad_value } },
-        { NULL, NULL, 0, WSR_ERR_SYNTAX, { .size = sizeof (struct wsr_socket_options), .base_url = "not a URL" } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .connect_to = "localhost:80" } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .connect_to = "127.0.0.1" } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .connect_to = "127.0.0.1:65536" } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .connect_to = "::1:80" } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .connect_to = "" } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .source_address = "localhost" } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .source_address = "" } },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, { .size = sizeof (struct wsr_socket_options), .source_address = "127.0.0.1:80" } },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.flags = 1) },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.flags = 1u << 31) },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.worker = 2) },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.worker = UINT32_MAX) },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.headers_count = 1) },
+        { NULL, NULL, 0, WSR_ERR_SYNTAX, WITH(.headers_count = 1, .headers = &host) },
+        { NULL, NULL, 0, WSR_ERR_SYNTAX, WITH(.headers_count = 1, .headers = &bad_name) },
+        { NULL, NULL, 0, WSR_ERR_SYNTAX, WITH(.headers_count = 1, .headers = &bad_value) },
+        { NULL, NULL, 0, WSR_ERR_SYNTAX, WITH(.base_url = "not a URL") },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.connect_to = "localhost:80") },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.connect_to = "127.0.0.1") },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.connect_to = "127.0.0.1:65536") },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.connect_to = "::1:80") },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.connect_to = "") },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.source_address = "localhost") },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.source_address = "") },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.source_address = "127.0.0.1:80") },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *url = rows[i].url != NULL ? rows[i].url : peer_url(client.peer);

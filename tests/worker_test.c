@@ -116,7 +116,8 @@ static void push_destroy(struct bench *bench, unsigned index)
 
 static void note(struct bench *bench, const struct wsr_event *event)
 {
-    static const char *const names[] = { [WSR_EVENT_OPEN] = "open", [WSR_EVENT_MESSAGE] = "message", [WSR_EVENT_ERROR] = "error",
+    static const char *const names[] = { [WSR_EVENT_OPEN] = "open", [WSR_EVENT_MESSAGE] = "message",
+        [WSR_EVENT_ERROR] = "error",
                                          [WSR_EVENT_CLOSE] = "close", [WSR_EVENT_WRITABLE] = "writable",
                                          [WSR_DELIVER_CLOSING] = "closing", [WSR_DELIVER_GONE] = "gone" };
     unsigned index = (unsigned)((const struct wsr_link *)(const void *)event->socket - bench->links);
@@ -362,7 +363,8 @@ static void *release_holds(void *context)
     return NULL;
 }
 
-/* The consumer of a ring of 8 slots and 4 buffers; holds a message now and then. Returns the messages of both in order. */
+/* The consumer of a ring of 8 slots and 4 buffers; holds a message now and then. Returns the messages of both in
+ * order. */
 static unsigned take_events(struct bench *bench, struct holder *holder, unsigned got[SENDERS_COUNT], unsigned *ended)
 {
     struct wsr_ring_spsc *ring = &bench->worker->host.deliver.events;

@@ -148,7 +148,7 @@ def install_ws():
                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120,
                           check=False)
     if done.returncode != 0:
-        raise Missing("npm cannot install ws: " + (done.stderr.strip().split("\n")[-1] or "no reason given"))
+        raise Missing("npm cannot install ws: " + (" ".join(done.stderr.split("\n")[:2]) or "no reason given"))
 
 
 def free_port():

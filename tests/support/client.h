@@ -1,4 +1,5 @@
-/* An engine on the real driver, a peer to talk to, and a log of what its sockets told. For the tests of the public functions. */
+/* An engine on the real driver, a peer to talk to, and a log of what its sockets told, for the tests of the public
+ * functions. */
 #ifndef CLIENT_H
 #define CLIENT_H
 
@@ -10,7 +11,7 @@
 struct client {
     struct wsr_engine *engine;
     struct peer *peer;
-    bool uses_dispatch;                       /* wsr_dispatch() with client_record() as every handler, else wsr_poll() */
+    bool uses_dispatch;                       /* wsr_dispatch() with client_record() as handler, else wsr_poll() */
     uint32_t events_max;                      /* of one poll, at most CLIENT_POLL_MAX */
     uint64_t counts[WSR_EVENT_TYPES_COUNT];   /* events taken, by type */
     struct wsr_event last[WSR_EVENT_TYPES_COUNT];
@@ -43,7 +44,7 @@ int client_poll(struct client *client, uint32_t ring, uint64_t timeout_ms);
 void client_until(struct client *client, enum wsr_event_type type, uint64_t count);
 /* Until @done holds. */
 void client_until_true(struct client *client, bool (*done)(struct client *client));
-/* Until connection @index of the peer has logged a line that begins so; an inline engine works only while it is polled. */
+/* Until connection @index of the peer has logged a line that begins so: an inline engine works while it is polled. */
 void client_until_peer(struct client *client, unsigned index, const char *line_start);
 /* Poll for @ms, to see that nothing more comes. */
 void client_idle(struct client *client, uint64_t ms);

@@ -300,7 +300,7 @@ static bool waits(struct line *line, const char *step, const char *rest, bool *i
 {
     *is_done = true;
     if (strcmp(step, "upgrade") == 0 || strcmp(step, "request") == 0) {
-        if (!await_kind(line, SEEN_REQUEST))
+        if (line->seen[SEEN_REQUEST] == 0)
             return true;
         if (step[0] == 'u')
             tell_upgrade(line, rest);

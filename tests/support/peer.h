@@ -1,5 +1,5 @@
-/* A real server on the loopback interface, on a thread of its own, that does what a script says and keeps a log. It speaks the
- * server's half of RFC 6455 with its own few lines of code, so that it and the engine check each other. */
+/* A real server on the loopback interface, on a thread of its own, that does what a script says and keeps a log. It
+ * speaks the server's half of RFC 6455 with a few lines of its own, so that it and the engine check each other. */
 #ifndef PEER_H
 #define PEER_H
 
@@ -10,11 +10,11 @@
 struct peer;
 
 /*
- * Listen on a free port of 127.0.0.1. Every connection follows @script from its beginning. Steps are separated by semicolons
- * and done one after the other; those that wait are marked *.
+ * Listen on a free port of 127.0.0.1. Every connection follows @script from its beginning. Steps are separated by
+ * semicolons and done one after the other; those that wait are marked *.
  *
- *   upgrade [HEADER LINE]  * await the request, send the 101
  *   request                * await the request
+ *   upgrade [HEADER LINE]  * the same, then send the 101
  *   http TEXT              send TEXT, in which | is a line end
  *   text|binary|ping|pong [PAYLOAD], close [CODE [REASON]]
  *                          send a frame
@@ -46,9 +46,8 @@ void peer_go(struct peer *peer);
 unsigned peer_connections(struct peer *peer);
 
 /*
- * The log of connection @index, a line each: "request GET /chat HTTP/1.1", "text 5 hello", "close 1000 bye", "fin", "reset". A
- * payload of more than 40 bytes is not shown. The functions below wait for up to a minute, then the test fails; an empty @lines
- * means that nothing was logged.
+ * The log of connection @index, a line each: "request GET /chat HTTP/1.1", "text 5 hello", "close 1000 bye", "fin",
+ * "reset". A payload of more than 40 bytes is not shown. Those that wait do so for a minute, then the test fails.
  */
 void peer_await(struct peer *peer, unsigned index, const char *line_start);
 void peer_expect(struct peer *peer, unsigned index, const char *lines);

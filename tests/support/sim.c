@@ -149,7 +149,8 @@ static wsr_file open_file(struct wsr_driver *driver, const struct wsr_driver_set
     return -EMFILE;
 }
 
-static wsr_file listen_file(struct wsr_driver *driver, const struct sockaddr *address, socklen_t address_bytes, int backlog,
+static wsr_file listen_file(struct wsr_driver *driver, const struct sockaddr *address, socklen_t address_bytes,
+    int backlog,
                             uint16_t *port)
 {
     (void)address, (void)address_bytes, (void)backlog, (void)port;
@@ -216,7 +217,8 @@ static void end_one(struct sim *sim, struct op *op, int32_t result, uint16_t fla
         op->state = OP_ENDED;
 }
 
-static void connect_file(struct wsr_driver *driver, wsr_file index, const struct sockaddr *address, socklen_t address_bytes,
+static void connect_file(struct wsr_driver *driver, wsr_file index, const struct sockaddr *address,
+    socklen_t address_bytes,
                          uint64_t token)
 {
     struct sim *sim = sim_of(driver);
@@ -251,7 +253,8 @@ static void recv_into_file(struct wsr_driver *driver, wsr_file index, void *to, 
     sim_fail(sim_of(driver), "recv_into is not simulated");
 }
 
-static void send_file(struct wsr_driver *driver, wsr_file index, const struct iovec *parts, size_t parts_count, uint64_t token)
+static void send_file(struct wsr_driver *driver, wsr_file index, const struct iovec *parts, size_t parts_count,
+    uint64_t token)
 {
     struct sim *sim = sim_of(driver);
     struct file *file = file_at(sim, index, "send");
@@ -577,7 +580,8 @@ static bool ready_sim(struct wsr_driver *driver)
                 return true;
         }
     }
-    /* A spinning engine asks again and again; the world has to go on meanwhile. Long waits go in longer and longer steps. */
+    /* A spinning engine asks again and again; the world has to go on meanwhile. Long waits go in longer and longer
+     * steps. */
     uint64_t next = next_moment(sim);
     if (sim->spin_ns < 1000000)
         sim->spin_ns = sim->spin_ns * 2 + 100;
@@ -633,7 +637,8 @@ static void destroy_sim(struct wsr_driver *driver)
 static const struct wsr_driver_ops operations = {
     .name = "simulated", .open = open_file, .listen = listen_file, .close = close_file, .shutdown = shutdown_file,
     .connect = connect_file, .accept = accept_file, .recv = recv_file, .recv_into = recv_into_file, .send = send_file,
-    .cancel = cancel_op, .provide = provide_sim, .give = give_sim, .wait = wait_sim, .ready = ready_sim, .wake = wake_sim,
+    .cancel = cancel_op, .provide = provide_sim, .give = give_sim, .wait = wait_sim, .ready = ready_sim,
+      .wake = wake_sim,
     .descriptor = descriptor_sim, .now = now_of_driver, .features = features_sim, .counts = counts_sim,
     .destroy = destroy_sim,
 };

@@ -1,4 +1,5 @@
-/* The simulated driver: files, peers and a clock in memory. A seed decides everything that a kernel may decide; whatever an
+/* The simulated driver: files, peers and a clock in memory. A seed decides everything that a kernel may decide;
+ * whatever an
  * engine may not do with a driver fails the test at once. */
 #ifndef SIM_H
 #define SIM_H
@@ -30,7 +31,8 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *   texts N, pings N       send N frames with the payloads 0 to N-1
  *   raw HEX                send bytes
  *   echo                   from now on send every message back
- *   cut N                  deliver N bytes at a time; 0 = as the seed decides (at first), whole = each step's bytes at once
+ *   cut N                  deliver N bytes at a time; 0 = as the seed decides (at first), whole = each step's bytes
+ * at once
  *   cork, uncork           gather what is sent in between into one piece
  *   wait MS                *
  *   expect KIND            * await one more of: request text binary ping pong close fin end
@@ -42,7 +44,8 @@ struct wsr_driver *sim_driver(struct sim *sim);
  */
 void sim_script(struct sim *sim, const char *steps);
 
-/* What the peer of connection @index saw, a line each: "request GET /", "text 5 hello", "close 1000 bye", "fin" (shutdown),
+/* What the peer of connection @index saw, a line each: "request GET /", "text 5 hello", "close 1000 bye", "fin"
+ * (shutdown),
  * "end" (close). A payload of more than 40 bytes is told as #HASH, see sim_hash(). */
 const char *sim_log(const struct sim *sim, unsigned index);
 unsigned sim_connections(const struct sim *sim);

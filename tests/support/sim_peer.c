@@ -12,7 +12,8 @@
 #define NS_PER_MS 1000000ull
 #define PAYLOAD_LOGGED_MAX 40
 
-static const char *const seen_names[SIM_SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close", "fin", "end" };
+static const char *const seen_names[SIM_SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close",
+    "fin", "end" };
 
 static void append(struct sim_buffer *buffer, const void *data, size_t len)
 {

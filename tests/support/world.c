@@ -66,7 +66,8 @@ static void log_event(struct world *world, unsigned index, const struct wsr_even
         snprintf(to, room, "error\n");
         break;
     case WSR_EVENT_CLOSE:
-        snprintf(to, room, "close %u %s%s%.*s\n", event->code, event->was_clean ? "clean" : "unclean", len > 0 ? " " : "",
+        snprintf(to, room, "close %u %s%s%.*s\n", event->code, event->was_clean ? "clean" : "unclean",
+            len > 0 ? " " : "",
                  len, data);
         break;
     case WSR_EVENT_WRITABLE:
@@ -183,6 +184,11 @@ static int turn(struct world *world, uint64_t timeout_ns)
     if (count < 0)
         world_fail(world, "poll or dispatch returned %s: %s", wsr_error_name(count), wsr_error_text());
     return count;
+}
+
+void world_wait(struct world *world)
+{
+    turn(world, WSR_NEVER);
 }
 
 int world_look(struct world *world)

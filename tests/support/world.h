@@ -1,4 +1,5 @@
-/* An inline engine on the simulated driver, its sockets, and a log of their events. What every event must keep (EVT-01 to 04,
+/* An inline engine on the simulated driver, its sockets, and a log of their events. What every event must keep
+ * (EVT-01 to 04,
  * lent memory that stays as it was) is checked here for all tests. */
 #ifndef WORLD_H
 #define WORLD_H
@@ -42,7 +43,8 @@ unsigned world_connect_to(struct world *world, const char *url, const char *cons
 unsigned world_adopt(struct world *world, struct wsr_socket *socket);
 void world_destroy_socket(struct world *world, unsigned index);
 
-/* Steps: text|binary PAYLOAD, big N, texts N, close [CODE [REASON]], destroy. Separated by semicolons. Refusals fail the test. */
+/* Steps: text|binary PAYLOAD, big N, texts N, close [CODE [REASON]], destroy. Separated by semicolons. Refusals fail
+ * the test. */
 void world_do(struct world *world, unsigned index, const char *steps);
 
 /* Take events for @ms of virtual time. */
@@ -51,6 +53,8 @@ void world_run(struct world *world, uint64_t ms);
 void world_run_to_end(struct world *world);
 /* Until @done holds, at most 200 s, which fails the test. */
 void world_run_until(struct world *world, bool (*done)(struct world *world));
+/* One poll or dispatch without a time limit. */
+void world_wait(struct world *world);
 /* One look, without waiting. Returns the events. */
 int world_look(struct world *world);
 /* The same without taking events: time passes and the engine is not polled. */
