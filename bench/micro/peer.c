@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+#include "peer.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/frame.h"
+#include "engine/handshake.h"
+#include "peer_serve.h"
+
+#define REQUEST_MAX 4096
+
+static int cpu_cached[2] = { -1, -1 };
+
+void wsr_peer_cpus(int *client, int *server)
+{
+    cpu_set_t set;
+    /* Asked once, as pinning changes the answer. */
+    if (cpu_cached[0] < 0) {
+        CPU_ZERO(&set);
+        if (sched_getaffinity(0, sizeof set, &set) != 0)
+            CPU_SET(0, &set);
+        for (int cpu = 0; cpu < CPU_SETSIZE && cpu_cached[1] < 0; cpu++) {
+            if (CPU_ISSET((unsigned)cpu, &set))
+                cpu_cached[cpu_cached[0] < 0 ? 0 : 1] = cpu;
+        }
+        if (cpu_cached[1] < 0)
+            cpu_cached[1] = cpu_cached[0];
+    }
+    *client = cpu_cached[0];
+    *server = cpu_cached[1];
+}
+
+void wsr_peer_pin(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((unsigned)cpu, &set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0)
+        perror("wsring-micro: sched_setaffinity");
+}
+
+uint32_t wsr_peer_frame_bytes(uint32_t payload_bytes)
+{
+    return (uint32_t)wsr_frame_head_bytes(payload_bytes, false) + payload_bytes;
+}
+
+/* Read one request and answer it. Returns false when the client went away. */
+static bool shake_hands(int fd)
+{
+    static const char field[] = "\r\nSec-WebSocket-Key: ";
+    char request[REQUEST_MAX + 1], answer[256];
+    char key[WSR_HANDSHAKE_KEY_CHARS + 1], accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
+    size_t used = 0;
+    const char *at;
+    do {
+        ssize_t got = recv(fd, request + used, REQUEST_MAX - used, 0);
+        if (got <= 0)
+            return false;
+        used += (size_t)got;
+        request[used] = '\0';
+    } while (strstr(request, "\r\n\r\n") == NULL);
+    at = strcasestr(request, field);
+    if (at == NULL || strlen(at + sizeof field - 1) < WSR_HANDSHAKE_KEY_CHARS)
+        return false;
+    memcpy(key, at + sizeof field - 1, WSR_HANDSHAKE_KEY_CHARS);
+    key[WSR_HANDSHAKE_KEY_CHARS] = '\0';
+    if (wsr_handshake_accept(accept, key) != 0)
+        return false;
+    int len = snprintf(answer, sizeof answer,
+                       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                       "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
+    return send(fd, answer, (size_t)len, MSG_NOSIGNAL) == len;
+}
+
+/* The child: crowd after crowd, for ever. */
+__attribute__((noreturn)) static void serve(int listener, const struct wsr_peer_options *options)
+{
+    int *fds = malloc(options->connections_count * sizeof *fds);
+    uint32_t count = 0;
+    if (fds == NULL)
+        _exit(1);
+    for (;;) {
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0 && errno != EINTR && errno != ECONNABORTED) {
+            perror("wsring-micro: accept");
+            _exit(1);
+        }
+        if (fd < 0)
+            continue;
+        static const int one = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        if (!shake_hands(fd)) {
+            close(fd);
+            continue;
+        }
+        fds[count++] = fd;
+        if (count < options->connections_count)
+            continue;
+        wsr_peer_serve(options, fds, count);
+        for (uint32_t i = 0; i < count; i++)
+            close(fds[i]);
+        count = 0;
+    }
+}
+
+static int listen_anywhere(uint16_t *port)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 4096) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &len) != 0) {
+        perror("wsring-micro: no listening socket");
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    *port = ntohs(address.sin_port);
+    return fd;
+}
+
+int wsr_peer_start(struct wsr_peer *peer, const struct wsr_peer_options *options)
+{
+    int client_cpu, server_cpu;
+    wsr_peer_cpus(&client_cpu, &server_cpu);
+    int listener = listen_anywhere(&peer->port);
+    if (listener < 0)
+        return -1;
+    fflush(NULL);
+    pid_t parent = getpid();
+    peer->pid = fork();
+    if (peer->pid == 0) {
+        /* A server that outlives its benchmark would disturb the next. */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1);
+        wsr_peer_pin(server_cpu);
+        serve(listener, options);
+    }
+    close(listener);
+    if (peer->pid < 0 || clock_getcpuclockid(peer->pid, &peer->clock) != 0) {
+        perror("wsring-micro: no server");
+        if (peer->pid > 0)
+            wsr_peer_stop(peer);
+        return -1;
+    }
+    return 0;
+}
+
+void wsr_peer_stop(struct wsr_peer *peer)
+{
+    kill(peer->pid, SIGKILL);
+    waitpid(peer->pid, NULL, 0);
+}

@@ -1,0 +1,44 @@
+/* The servers of the micro-benchmarks: forked children with a CPU of their own, the same for the engine and its
+ * references. */
+#ifndef WSR_MICRO_PEER_H
+#define WSR_MICRO_PEER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+enum wsr_peer_kind {
+    WSR_PEER_PONG,      /* for up_bytes that come, one binary frame of payload_bytes goes; spins */
+    WSR_PEER_SPRAY,     /* sends unmasked frames of payload_bytes as fast as it can */
+    WSR_PEER_ECHO       /* unmasks what comes and sends it back */
+};
+
+struct wsr_peer_options {
+    enum wsr_peer_kind kind;
+    uint32_t connections_count;     /* serves when so many are open, until all have ended; then waits for as many */
+    uint32_t payload_bytes;
+    uint32_t up_bytes;              /* PONG */
+    bool text;                      /* SPRAY: frames are text */
+};
+
+struct wsr_peer {
+    pid_t pid;
+    uint16_t port;
+    clockid_t clock;                /* CPU time of the process */
+};
+
+/* The first and the second CPU that this process may use: the client's and the server's. The second is the first when
+ * there is but one. */
+void wsr_peer_cpus(int *client, int *server);
+/* Run the calling thread on @cpu alone. */
+void wsr_peer_pin(int cpu);
+
+/* Fork the server. Returns 0, or -1 after it has said on stderr why not. */
+int wsr_peer_start(struct wsr_peer *peer, const struct wsr_peer_options *options);
+void wsr_peer_stop(struct wsr_peer *peer);
+
+/* Bytes of an unmasked frame, as the servers send it. */
+uint32_t wsr_peer_frame_bytes(uint32_t payload_bytes);
+
+#endif
