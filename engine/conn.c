@@ -321,7 +321,7 @@ void wsr_conn_resume_resting(struct wsr_conn_host *host)
         next = c->resting_next;
         c->marks &= (uint8_t)~MARK_RESTING;
         resume(c);
-        if (next == NULL || host->is_ending || wsr_deliver_has_message_room(&host->deliver))
+        if (next == NULL || host->is_ending || wsr_deliver_has_room(&host->deliver, 3))
             continue;
         /* The consumer is behind: whoever was not asked in this turn comes first in the next, or the first in the list
          * would take all room for ever. */

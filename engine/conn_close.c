@@ -96,6 +96,8 @@ void wsr_conn_peer_closed(struct wsr_conn *c, const struct wsr_session_event *ev
         }
     }
     wsr_conn_release_backlog(c);
+    /* CLOSE-20: messages that have not begun to leave are dropped; our Close echoes the code alone (OQ-11). */
+    wsr_queue_drop_messages(&c->queue, c->host->slab);
     if (c->state == WSR_CONN_CLOSING) {
         if (wsr_queue_is_empty(&c->queue))
             wsr_conn_last_byte_left(c);
@@ -103,8 +105,6 @@ void wsr_conn_peer_closed(struct wsr_conn *c, const struct wsr_session_event *ev
     }
     if (!(c->marks & MARK_DETACHED))
         wsr_deliver_plain(&c->host->deliver, wsr_conn_socket(c), WSR_DELIVER_CLOSING);
-    /* CLOSE-20: what has not begun to leave is dropped; our Close echoes the code alone (OQ-11). */
-    wsr_queue_drop_waiting(&c->queue, c->host->slab);
     wsr_session_close(&c->session);
     uint16_t code = event->code == 1005 ? 0 : event->code;
     start_closing(c, wsr_conn_close_frame(c, code, wsr_bytes_of(NULL, 0)), c->host->close_timeout_ns);

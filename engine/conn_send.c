@@ -41,7 +41,7 @@ void wsr_conn_tell_writable(struct wsr_conn *c)
 {
     if (!(c->marks & MARK_WRITABLE_WISH) || c->state != WSR_CONN_OPEN || !has_room_for_refused(c))
         return;
-    if (!has_slabs_for_refused(c) || !wsr_deliver_has_room(&c->host->deliver, 1)) {
+    if (!wsr_deliver_has_room(&c->host->deliver, 1) || !has_slabs_for_refused(c)) {
         wsr_conn_rest(c);
         return;
     }
@@ -110,6 +110,8 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
         wsr_conn_finish_drain(c);
         return;
     }
+    if (c->close_code != 0)             /* CLOSE-20: what was given to the kernel may have landed short */
+        wsr_queue_drop_messages(&c->queue, c->host->slab);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
         on_send_broken(c, -result);
         return;

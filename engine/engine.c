@@ -352,7 +352,7 @@ int wsr_diagnose(struct wsr_diagnosis *out)
     struct utsname kernel;
     wsr_uring_probe(&report);
     d.io_uring = report.error == 0;
-    snprintf(d.io_uring_text, sizeof d.io_uring_text, "%s", report.text);
+    snprintf(d.io_uring_text, sizeof d.io_uring_text, "%s", d.io_uring ? "" : report.text);
     snprintf(d.features, sizeof d.features, "%s", report.features);
     snprintf(d.missing, sizeof d.missing, "%s", report.missing);
     snprintf(d.simd, sizeof d.simd, "%s", wsr_simd()->name);

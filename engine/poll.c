@@ -187,7 +187,7 @@ static int poll_inline(struct wsr_consumer *consumer, struct wsr_event *events, 
 
 /* ---- With workers ---- */
 
-/* Announce that the next publication is to write the eventfd. Returns false when events came meanwhile. */
+/* Announce that the next publication is to write the eventfd. Returns false when events came meanwhile, or the end. */
 static bool fall_asleep(struct wsr_consumer *consumer)
 {
     struct wsr_worker *worker = consumer->worker;
@@ -197,7 +197,7 @@ static bool fall_asleep(struct wsr_consumer *consumer)
     atomic_store_explicit(&worker->consumer_asleep, 1, memory_order_relaxed);
     /* The flag is visible before the last look; pairs with the fence in publish() of worker.c. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (wsr_ring_spsc_peek(ring_of(consumer)) == NULL)
+    if (wsr_ring_spsc_peek(ring_of(consumer)) == NULL && !is_broken(worker))
         return true;
     atomic_store_explicit(&worker->consumer_asleep, 0, memory_order_relaxed);
     return false;

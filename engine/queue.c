@@ -197,20 +197,24 @@ struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_sla
     return credit;
 }
 
-void wsr_queue_drop_waiting(struct wsr_queue *queue, struct wsr_slab *slab)
+void wsr_queue_drop_messages(struct wsr_queue *queue, struct wsr_slab *slab)
 {
-    struct wsr_chunk *keep = boundary(queue);
-    struct wsr_chunk *drop = keep == NULL ? queue->first : keep->next;
-    if (keep == NULL)
-        queue->first = NULL;
-    else
-        keep->next = NULL;
-    queue->last = keep;
-    for (struct wsr_chunk *chunk = drop; chunk != NULL; chunk = chunk->next) {
-        if (chunk->is_pong)
-            queue->pongs_count--;
+    struct wsr_chunk *before = boundary(queue);
+    struct wsr_chunk *chunk = before == NULL ? queue->first : before->next;
+    while (chunk != NULL) {
+        struct wsr_chunk *next = chunk->next;
+        if (chunk->is_control) {
+            before = chunk;
+        } else {
+            if (before == NULL)
+                queue->first = next;
+            else
+                before->next = next;
+            wsr_slab_give(slab, chunk);
+        }
+        chunk = next;
     }
-    wsr_slab_give_all(slab, drop);
+    queue->last = before;
 }
 
 void wsr_queue_clear(struct wsr_queue *queue, struct wsr_slab *slab)

@@ -49,8 +49,9 @@ size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t par
 /* The send in flight ended after @bytes; chunks that left go back to @slab. @bytes may be 0 after an error. */
 struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_slab *slab, uint64_t bytes);
 
-/* Give up every message that has not begun; what is in flight, or half sent, stays (CLOSE-20). */
-void wsr_queue_drop_waiting(struct wsr_queue *queue, struct wsr_slab *slab);
+/* Give up every message that has not begun; what is in flight, or half sent, stays, and so do control frames
+ * (CLOSE-20). */
+void wsr_queue_drop_messages(struct wsr_queue *queue, struct wsr_slab *slab);
 /* Give up everything. Nothing may be in flight. */
 void wsr_queue_clear(struct wsr_queue *queue, struct wsr_slab *slab);
 

@@ -12,13 +12,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "uring_arena.h"
 #include "uring_buffer.h"
 #include "uring_file.h"
 #include "uring_probe.h"
+#include "uring_refused.h"
 
 #define TRANSFER_MAX 0x7ffff000u              /* the kernel's limit for one transfer (MAX_RW_COUNT) */
-#define ARENA_HEADS 1024u
-#define ARENA_PARTS 4096u
 #define ENTER_ABS_TIMER (1u << 5)             /* IORING_ENTER_ABS_TIMER, Linux 6.12 */
 #define DEADLINE_MAX_NS (UINT64_MAX / 4)      /* 146 years; later is without end: no sum of times overflows */
 #define CANCEL_AGAIN_NS (100 * WSR_NS_PER_MS)
@@ -27,24 +27,10 @@
 #define TOKEN_CANCEL (UINT64_MAX - 1)
 #define TOKEN_WAKE (UINT64_MAX - 2)
 
-static_assert(ARENA_PARTS >= WSR_DRIVER_PARTS_MAX, "one send fits into an empty arena");
-
 enum uring_state {
     URING_DISABLED,       /* one thread may queue operations; the first that waits, or fills the queue, is the owner */
     URING_RUNNING,
     URING_BROKEN          /* `error` says why; wait() returns it */
-};
-
-struct arena {
-    struct msghdr heads[ARENA_HEADS];
-    struct iovec parts[ARENA_PARTS];
-    unsigned heads_used, parts_used;
-};
-
-/* A completion that never was in the kernel. */
-struct refused {
-    uint64_t token;
-    int32_t result;
 };
 
 struct uring {
@@ -59,15 +45,14 @@ struct uring {
     uint64_t in_flight;                       /* operations whose last completion was not seen, the driver's own too */
     uint64_t owner;                           /* thread_id() of the only thread that may enter, 0 = none yet */
     struct wsr_uring_buffers buffers;
-    struct arena *arena;
-    struct refused *refused;                  /* in order of refusal; the first refused_taken were handed out */
-    unsigned refused_count, refused_taken, refused_room;
+    struct wsr_uring_arena *arena;
+    struct wsr_uring_refused refused;
     struct wsr_uring_files files;
     uint32_t off, granted;                    /* steps that the environment switches off; steps that are in use */
     struct wsr_driver_counts counts;
     char words[2][176];                       /* features before and after there is an owner */
     _Atomic(const char *) features;
-    int announce_fd;                          /* eventfd that the kernel writes for completions; -1 until asked for */
+    _Atomic int announce_fd;                  /* eventfd that the kernel writes for completions; -1 until asked for */
     int wake_fd;
     WSR_ALIGNED(WSR_CACHE_LINE) _Atomic bool wake_pending;    /* the one member that other threads write */
 };
@@ -115,7 +100,7 @@ static bool has_completions(const struct uring *u)
 {
     /* Acquire: pairs with the kernel's release of the tail, so that the entries before it can be read. */
     bool posted = __atomic_load_n(u->ring.cq.ktail, __ATOMIC_ACQUIRE) != *u->ring.cq.khead;
-    return posted || u->refused_taken < u->refused_count;
+    return posted || !wsr_uring_refused_is_empty(&u->refused);
 }
 
 /* One system call: submits what is queued and, with @flags, waits. 0 or -errno; what is not taken stays queued. */
@@ -134,7 +119,7 @@ static int enter_once(struct uring *u, unsigned wait_count, unsigned flags, void
     assert((unsigned)rc <= u->queued);
     u->queued -= (unsigned)rc;
     if (u->queued == 0)
-        u->arena->heads_used = u->arena->parts_used = 0;
+        wsr_uring_arena_reset(u->arena);
     return 0;
 }
 
@@ -158,17 +143,8 @@ static int submit(struct uring *u)
 /* Complete @token with @result at the next wait. */
 static void refuse(struct uring *u, uint64_t token, int result)
 {
-    if (u->refused_count == u->refused_room) {
-        unsigned room = u->refused_room != 0 ? u->refused_room * 2 : 64;
-        struct refused *grown = realloc(u->refused, room * sizeof *grown);
-        if (grown == NULL) {
-            break_down(u, -ENOMEM);           /* a lost completion is worse than a lost driver */
-            return;
-        }
-        u->refused = grown;
-        u->refused_room = room;
-    }
-    u->refused[u->refused_count++] = (struct refused){ token, result };
+    if (wsr_uring_refused_push(&u->refused, token, result) < 0)
+        break_down(u, -ENOMEM);               /* a lost completion is worse than a lost driver */
 }
 
 /* A free entry of the submission queue. NULL when there is none; then @token is refused, unless it is our own. */
@@ -305,23 +281,6 @@ static void uring_recv_into(struct wsr_driver *driver, wsr_file file, void *to, 
     sqe->user_data = token;
 }
 
-static bool arena_has_room(const struct arena *arena, size_t parts_count)
-{
-    return arena->heads_used < ARENA_HEADS && ARENA_PARTS - arena->parts_used >= parts_count;
-}
-
-/* A message header with a copy of @parts, which lives until it is submitted. */
-static struct msghdr *arena_take(struct arena *arena, const struct iovec *parts, size_t parts_count)
-{
-    assert(arena_has_room(arena, parts_count));
-    struct iovec *copy = &arena->parts[arena->parts_used];
-    memcpy(copy, parts, parts_count * sizeof *copy);
-    arena->parts_used += (unsigned)parts_count;
-    struct msghdr *head = &arena->heads[arena->heads_used++];
-    *head = (struct msghdr){ .msg_iov = copy, .msg_iovlen = parts_count };
-    return head;
-}
-
 /* MSG_WAITALL: on plain TCP the kernel goes on by itself after a short send (kernel.md, fact 5). */
 static void uring_send(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
                        uint64_t token)
@@ -330,7 +289,7 @@ static void uring_send(struct wsr_driver *driver, wsr_file file, const struct io
     struct uring *u = of(driver);
 
     assert(parts_count > 0 && parts_count <= WSR_DRIVER_PARTS_MAX);
-    if (parts_count > 1 && !arena_has_room(u->arena, parts_count)) {
+    if (parts_count > 1 && !wsr_uring_arena_has_room(u->arena, parts_count)) {
         int rc = submit(u);
         if (rc < 0) {
             refuse(u, token, rc);
@@ -345,7 +304,7 @@ static void uring_send(struct wsr_driver *driver, wsr_file file, const struct io
         size_t len = parts[0].iov_len < TRANSFER_MAX ? parts[0].iov_len : TRANSFER_MAX;
         io_uring_prep_send(sqe, file, parts[0].iov_base, len, flags);
     } else {
-        io_uring_prep_sendmsg(sqe, file, arena_take(u->arena, parts, parts_count), flags);
+        io_uring_prep_sendmsg(sqe, file, wsr_uring_arena_take(u->arena, parts, parts_count), flags);
     }
     sqe->user_data = token;
 }
@@ -418,22 +377,16 @@ static bool digest(struct uring *u, const struct io_uring_cqe *cqe, struct wsr_c
 
 static unsigned take_refused(struct uring *u, struct wsr_completion *out, unsigned out_count)
 {
-    unsigned taken = 0;
-
-    while (taken < out_count && u->refused_taken < u->refused_count) {
-        const struct refused *r = &u->refused[u->refused_taken++];
-        out[taken] = (struct wsr_completion){ .token = r->token, .result = r->result };
-        wsr_uring_file_accepted(&u->files, &out[taken++]);
-    }
-    if (u->refused_taken == u->refused_count)
-        u->refused_taken = u->refused_count = 0;
+    unsigned taken = wsr_uring_refused_take(&u->refused, out, out_count);
+    for (unsigned i = 0; i < taken; i++)
+        wsr_uring_file_accepted(&u->files, &out[i]);
     return taken;
 }
 
 static unsigned reap(struct uring *u, struct wsr_completion *out, unsigned out_count, bool *woken)
 {
     struct io_uring_cq *cq = &u->ring.cq;
-    unsigned taken = WSR_UNLIKELY(u->refused_count > 0) ? take_refused(u, out, out_count) : 0;
+    unsigned taken = WSR_UNLIKELY(!wsr_uring_refused_is_empty(&u->refused)) ? take_refused(u, out, out_count) : 0;
     unsigned head = *cq->khead;
     /* Acquire: see has_completions(). */
     unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
@@ -498,29 +451,37 @@ static int enter(struct uring *u, bool block, uint64_t deadline_ns)
     }
 }
 
+static int announce_fd(const struct uring *u)
+{
+    return atomic_load_explicit(&u->announce_fd, memory_order_relaxed);
+}
+
 /* Not the ring's own descriptor: with DEFER_TASKRUN whoever already sleeps on that is not woken (seen on Linux
  * 6.18). */
 static int uring_descriptor(struct wsr_driver *driver)
 {
     struct uring *u = of(driver);
 
-    if (u->announce_fd >= 0)
-        return u->announce_fd;
-    if (own(u) < 0)
-        return -1;
-    u->announce_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);      /* readable: completions may be there already */
-    if (u->announce_fd >= 0 && io_uring_register_eventfd(&u->ring, u->announce_fd) != 0) {
-        close(u->announce_fd);
-        u->announce_fd = -1;
+    int fd = announce_fd(u);
+    if (fd >= 0 || own(u) < 0)
+        return fd;
+    fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);      /* readable: completions may be there already */
+    if (fd >= 0 && io_uring_register_eventfd(&u->ring, fd) != 0) {
+        close(fd);
+        fd = -1;
     }
-    return u->announce_fd;
+    /* Relaxed: a wake that does not see it yet is followed by the look that the caller owes. Pairs with
+     * announce_fd(). */
+    atomic_store_explicit(&u->announce_fd, fd, memory_order_relaxed);
+    return fd;
 }
 
-/* What is announced from here on is not yet reaped. */
+/* Before the look at the queue and its flags: what is announced from here on is either seen by that look, or announced
+ * again. */
 static void forget_announcements(const struct uring *u)
 {
     eventfd_t count;
-    (void)!eventfd_read(u->announce_fd, &count);      /* EAGAIN when there were none */
+    (void)!eventfd_read(announce_fd(u), &count);      /* EAGAIN when there were none */
 }
 
 static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, unsigned out_count, uint64_t deadline_ns)
@@ -534,12 +495,12 @@ static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, uns
         bool woken = false;
         if (WSR_UNLIKELY(!u->wake_armed))
             arm_wake(u);
+        if (WSR_UNLIKELY(announce_fd(u) >= 0))
+            forget_announcements(u);
         bool block = deadline_ns != 0 && u->wake_armed && !has_completions(u);
         unsigned wanted = kernel_flags(u);
         if (WSR_UNLIKELY((wanted & IORING_SQ_CQ_OVERFLOW) != 0))
             u->counts.overflows++;
-        if (WSR_UNLIKELY(u->announce_fd >= 0))
-            forget_announcements(u);
         rc = block || u->queued > 0 || wanted != 0 ? enter(u, block, deadline_ns) : 1;
         if (rc < 0)
             return rc;
@@ -564,6 +525,9 @@ static void uring_wake(struct wsr_driver *driver)
     /* Acquire-release: pairs with the exchange in digest_wake(). One write serves all who call until wait() returns. */
     if (!atomic_exchange_explicit(&u->wake_pending, true, memory_order_acq_rel)) {
         ssize_t wrote = write(u->wake_fd, &one, sizeof one);
+        /* By hand too: one eventfd that signals another from within is not always announced (seen on Linux 6.18). */
+        if (announce_fd(u) >= 0)
+            wrote = write(announce_fd(u), &one, sizeof one);
         (void)wrote;                          /* full only after 2^64 wakes */
     }
 }
@@ -613,9 +577,9 @@ static void release(struct uring *u)
     wsr_uring_file_close_all(&u->files);
     wsr_uring_buffer_release(&u->buffers);
     close(u->wake_fd);
-    if (u->announce_fd >= 0)
-        close(u->announce_fd);
-    free(u->refused);
+    if (announce_fd(u) >= 0)
+        close(announce_fd(u));
+    wsr_uring_refused_free(&u->refused);
     free(u->arena);
     free(u);
 }
@@ -666,7 +630,7 @@ static struct uring *allocate(void)
         return NULL;
     memset(u, 0, sizeof *u);
     u->driver.ops = &uring_ops;
-    u->announce_fd = -1;
+    atomic_init(&u->announce_fd, -1);
     u->off = wsr_uring_probe_switched_off();
     u->arena = calloc(1, sizeof *u->arena);
     if (u->arena == NULL) {

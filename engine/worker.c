@@ -431,6 +431,8 @@ void wsr_worker_end(struct wsr_worker *w)
             break_down(w, count);
         for (int i = 0; i < count; i++)
             complete(w, &w->completions[i]);
+        read_clock(w);
+        run_timers(w);
     }
     discard_commands(w);
 }

@@ -202,7 +202,7 @@ static void partial_credit(void **state)
 /* BUF-06 */
 static void buffered_amount_falls_while_closing(struct world *world)
 {
-    sim_script(world->sim, OPENED "slow 1000; expect close; wait 50; close 1000; fin");
+    sim_script(world->sim, OPENED "slow 1000; expect close; wait 2000; close 1000; fin");
     world->on_open = "big 100000; close 1000";
     world_connect(world);
     world_run_until(world, is_open);

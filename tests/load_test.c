@@ -288,11 +288,15 @@ enum fault {
 
 #define MESSAGE_MAX 1024
 
+#define CLIENTS_MAX 128
+
 struct server {
     int listener;
     enum fault fault;
     char url[64];
     pthread_t thread;
+    pthread_t clients[CLIENTS_MAX];
+    unsigned clients_count;
     pthread_mutex_t lock;
     uint8_t other[MESSAGE_MAX];      /* the message of whichever connection came first to its tenth */
     size_t other_bytes;
@@ -437,37 +441,40 @@ static void *accept_clients(void *argument)
     const int on = 1;
     int fd;
     while ((fd = accept(server->listener, NULL, NULL)) >= 0) {
-        pthread_t thread;
         struct client *c = calloc(1, sizeof *c);
-        if (!c)
+        if (!c || server->clients_count == CLIENTS_MAX)
             abort();
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         c->server = server;
         c->fd = fd;
-        if (pthread_create(&thread, NULL, serve_client, c) == 0)
-            pthread_detach(thread);
+        if (pthread_create(&server->clients[server->clients_count], NULL, serve_client, c) != 0)
+            abort();
+        server->clients_count++;
     }
     return NULL;
 }
 
 static int load_against(enum fault fault, const char *size)
 {
-    static struct server server;
+    static struct server room;
+    struct server *server = &room;
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t bytes = sizeof address;
-    server = (struct server){ .fault = fault, .lock = PTHREAD_MUTEX_INITIALIZER };
-    server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(server.listener >= 0);
-    assert_int_equal(bind(server.listener, (struct sockaddr *)&address, bytes), 0);
-    assert_int_equal(listen(server.listener, 16), 0);
-    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&address, &bytes), 0);
-    snprintf(server.url, sizeof server.url, "ws://127.0.0.1:%u/", ntohs(address.sin_port));
-    assert_int_equal(pthread_create(&server.thread, NULL, accept_clients, &server), 0);
-    int status = LOAD(server.url, "-n", "60", "-s", size, "--drain-timeout", "200ms",
+    *server = (struct server){ .fault = fault, .lock = PTHREAD_MUTEX_INITIALIZER };
+    server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(server->listener >= 0);
+    assert_int_equal(bind(server->listener, (struct sockaddr *)&address, bytes), 0);
+    assert_int_equal(listen(server->listener, 16), 0);
+    assert_int_equal(getsockname(server->listener, (struct sockaddr *)&address, &bytes), 0);
+    snprintf(server->url, sizeof server->url, "ws://127.0.0.1:%u/", ntohs(address.sin_port));
+    assert_int_equal(pthread_create(&server->thread, NULL, accept_clients, server), 0);
+    int status = LOAD(server->url, "-n", "60", "-s", size, "--drain-timeout", "200ms",
                       "--open-timeout", fault == FAULT_IGNORES ? "100ms" : "10s");
-    shutdown(server.listener, SHUT_RDWR);
-    pthread_join(server.thread, NULL);
-    close(server.listener);
+    shutdown(server->listener, SHUT_RDWR);
+    pthread_join(server->thread, NULL);
+    for (unsigned i = 0; i < server->clients_count; i++)
+        pthread_join(server->clients[i], NULL);
+    close(server->listener);
     return status;
 }
 

@@ -478,6 +478,16 @@ static void loop_until(struct loop *loop, enum wsr_event_type type, uint64_t cou
     }
 }
 
+/* Polled until nothing came, it is readable no longer: a loop that waits for input does not turn for nothing. */
+static void check_quiet(struct loop *loop)
+{
+    struct epoll_event ready;
+    unsigned looks = 0;
+    while (epoll_wait(loop->epoll, &ready, 1, 50) > 0 && looks++ < 20)
+        client_poll(loop->client, 0, 0);
+    assert_in_range(looks, 0, 19);
+}
+
 static void echo_in_a_loop(struct client *client)
 {
     struct loop loop;
@@ -487,6 +497,8 @@ static void echo_in_a_loop(struct client *client)
     for (unsigned i = 1; i <= 300; i++) {
         assert_int_equal(wsr_send(socket, WSR_TEXT, "round", 5), 0);
         loop_until(&loop, WSR_EVENT_MESSAGE, i);
+        if (i % 100 == 0)
+            check_quiet(&loop);
     }
     wsr_close(socket, 1000, NULL, 0);
     loop_until(&loop, WSR_EVENT_CLOSE, 1);
@@ -612,12 +624,7 @@ static unsigned held_count;
 static void hold_all(struct client *client, const struct wsr_event *event)
 {
     (void)client;
-    if (event->type != WSR_EVENT_MESSAGE) {
-        if (event->len == 0)
-            assert_null(wsr_event_hold(event));
-        return;
-    }
-    if (event->len == 0) {
+    if (event->type != WSR_EVENT_MESSAGE || event->len == 0) {
         assert_null(wsr_event_hold(event));
         return;
     }
@@ -691,8 +698,10 @@ static void holds_outlive_polls_and_may_be_released_by_any_thread(void **state)
 static void hold_twice(struct client *client, const struct wsr_event *event)
 {
     (void)client;
-    if (event->type != WSR_EVENT_MESSAGE)
+    if (event->type != WSR_EVENT_MESSAGE) {
+        assert_null(wsr_event_hold(event));             /* not even the reason of a close event */
         return;
+    }
     struct wsr_hold *first = wsr_event_hold(event), *second = wsr_event_hold(event);
     wsr_hold_release(first);
     held[0] = (struct held){ second, event->data, event->len, 0 };
@@ -702,7 +711,7 @@ static void hold_one_twice(struct client *client)
 {
     client->react = hold_twice;
     struct wsr_socket *socket = client_connect_open(client);
-    client_until(client, WSR_EVENT_MESSAGE, 1);
+    client_until(client, WSR_EVENT_CLOSE, 1);
     client->react = NULL;
     wsr_socket_destroy(socket);                         /* the memory is the ring's, not the socket's */
     client_idle(client, 20);
@@ -713,7 +722,7 @@ static void hold_one_twice(struct client *client)
 static void each_hold_is_released_once(void **state)
 {
     (void)state;
-    client_each(hold_one_twice, NULL, "upgrade; text precious; echo");
+    client_each(hold_one_twice, NULL, "upgrade; text precious; close 1000 why; expect close; fin");
 }
 
 /* Lent memory stays as it is until the next poll of that ring, whatever arrives meanwhile. */

@@ -330,10 +330,9 @@ static void what_was_not_begun_can_be_dropped(void **state)
             push_pong(&bench, "1");
             if (in_flight)
                 bench.parts_count = wsr_queue_launch(&bench.queue, bench.parts, 1);
-            const char *kept = sent > 0 ? "_abcd" : "";
-            if (in_flight)
-                kept = sent == 0 ? "1" : sent == 5 ? "_abcd1" : "_abcd";
-            wsr_queue_drop_waiting(&bench.queue, bench.slab);
+            /* The Pong stands at the front when nothing has begun, else behind the message under way. */
+            const char *kept = sent == 0 ? "1" : "_abcd1";
+            wsr_queue_drop_messages(&bench.queue, bench.slab);
             push_close(&bench, "X");
             if (in_flight)
                 land(&bench, 1);

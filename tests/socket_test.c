@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -406,6 +407,75 @@ static void twenty_five_sockets_make_75_events(void **state)
     client_each(connect_25, NULL, "upgrade; text hello; close 1000; expect close; fin");
 }
 
+/* ---- Opening from many threads ---- */
+
+#define OPENERS_COUNT 8
+#define PER_OPENER_COUNT 12
+
+struct opener {
+    pthread_t thread;
+    struct client *client;
+    struct wsr_socket *sockets[PER_OPENER_COUNT];
+    unsigned refused_count;
+};
+
+static void *open_some(void *context)
+{
+    struct opener *opener = context;
+    struct wsr_engine *engine = opener->client->engine;
+    const char *url = peer_url(opener->client->peer);
+    for (unsigned i = 0; i < PER_OPENER_COUNT; i++) {
+        struct wsr_socket **socket = &opener->sockets[i];
+        /* Each also closes: some before the open event is taken, the others in its handler. */
+        if (wsr_socket_open(engine, url, WSR_ZSTRING, NULL, 0, NULL, socket) != 0)
+            opener->refused_count++;
+        else if (i % 3 == 0)
+            wsr_close(*socket, 1000, NULL, 0);
+    }
+    return NULL;
+}
+
+static void close_opened(struct client *client, const struct wsr_event *event)
+{
+    (void)client;
+    if (event->type == WSR_EVENT_OPEN)
+        assert_int_equal(wsr_close(event->socket, 1000, NULL, 0), 0);
+}
+
+static void open_from_threads(struct client *client)
+{
+    struct opener openers[OPENERS_COUNT] = { 0 };
+    client->react = close_opened;
+    for (unsigned i = 0; i < OPENERS_COUNT; i++) {
+        openers[i].client = client;
+        assert_int_equal(pthread_create(&openers[i].thread, NULL, open_some, &openers[i]), 0);
+    }
+    client_until(client, WSR_EVENT_CLOSE, OPENERS_COUNT * PER_OPENER_COUNT);
+    for (unsigned i = 0; i < OPENERS_COUNT; i++) {
+        pthread_join(openers[i].thread, NULL);
+        assert_int_equal(openers[i].refused_count, 0);
+        for (unsigned k = 0; k < PER_OPENER_COUNT; k++) {
+            assert_int_equal(wsr_socket_ready_state(openers[i].sockets[k]), WSR_CLOSED);
+            wsr_socket_destroy(openers[i].sockets[k]);
+        }
+    }
+    client_idle(client, 10);
+    assert_int_equal(client->counts[WSR_EVENT_CLOSE], OPENERS_COUNT * PER_OPENER_COUNT);
+    assert_true(client->counts[WSR_EVENT_OPEN] + client->counts[WSR_EVENT_ERROR] == OPENERS_COUNT * PER_OPENER_COUNT);
+}
+
+static void eight_threads_open_and_close_sockets(void **state)
+{
+    (void)state;
+    client_each(open_from_threads, NULL, "upgrade; echo");
+    struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
+    struct client client;
+    options.workers_count = 3;
+    client_open(&client, &options, "upgrade; echo");
+    open_from_threads(&client);
+    client_close(&client);
+}
+
 /* ---- Destroying ---- */
 
 /* CLOSE-32: at the other end, no more events here */
@@ -624,6 +694,7 @@ int main(void)
         cmocka_unit_test(a_refused_connection_is_told_with_its_errno),
         cmocka_unit_test(an_answer_that_is_no_101_is_told_with_its_status),
         cmocka_unit_test(twenty_five_sockets_make_75_events),
+        cmocka_unit_test(eight_threads_open_and_close_sockets),
         cmocka_unit_test(destroying_in_every_state),
         cmocka_unit_test(destroying_in_its_own_handlers),
         cmocka_unit_test(destroying_another_inside_a_handler),

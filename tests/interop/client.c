@@ -180,7 +180,8 @@ static void act_close(struct peer *peer, const struct wsr_event *event, const ch
 {
     (void)event;
     const char *comma = strchr(argument, ',');
-    report("close", wsr_close(peer->socket, (int)strtol(argument, NULL, 10), comma ? comma + 1 : NULL, comma ? WSR_ZSTRING : 0));
+    int code = (int)strtol(argument, NULL, 10);
+    report("close", wsr_close(peer->socket, code, comma ? comma + 1 : NULL, comma ? WSR_ZSTRING : 0));
     peer->closing = true;
 }
 

@@ -28,6 +28,7 @@
 #define PAYLOAD_LOGGED_MAX 40
 #define OUT_RESTS_BYTES (4u << 20)     /* echoes that the client does not take stop the reading */
 #define AWAIT_SECONDS 60
+#define CHUNK_BYTES 65536u
 
 enum seen { SEEN_REQUEST, SEEN_TEXT, SEEN_BINARY, SEEN_PING, SEEN_PONG, SEEN_CLOSE, SEEN_FIN, SEEN_COUNT };
 static const char *const seen_names[SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close", "fin" };
@@ -65,6 +66,7 @@ struct peer {
     struct line *lines[LINES_MAX];
     unsigned lines_count;
     char text[512];
+    uint8_t chunk[CHUNK_BYTES];        /* of the thread, while it receives */
 };
 
 static void die(const char *what)
@@ -443,10 +445,10 @@ static void digest(struct line *line)
 
 static void on_input(struct line *line)
 {
-    static uint8_t chunk[65536];
-    ssize_t count = recv(line->fd, chunk, sizeof chunk, 0);
+    uint8_t *chunk = line->peer->chunk;
+    ssize_t count = recv(line->fd, chunk, CHUNK_BYTES, 0);
     if (count > 0) {
-        if (line->in.first > sizeof chunk) {
+        if (line->in.first > CHUNK_BYTES) {
             memmove(line->in.data, line->in.data + line->in.first, line->in.end - line->in.first);
             line->in.end -= line->in.first;
             line->in.first = 0;
