@@ -310,6 +310,7 @@ static void take_event(struct wsr_load_lane *lane, const struct wsr_event *event
         take_close(lane, c, event);
         break;
     case WSR_EVENT_ERROR:      /* the close event that follows tells the same */
+    case WSR_EVENT_PONG:       /* load sends no Pings */
         break;
     }
 }

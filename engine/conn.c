@@ -220,7 +220,7 @@ void wsr_conn_farewell(struct wsr_conn *c)
 void wsr_conn_kill(struct wsr_conn *c)
 {
     c->marks |= MARK_DETACHED;
-    c->marks &= (uint8_t)~MARK_GONE;
+    c->marks &= (uint16_t)~MARK_GONE;
     if (c->state != WSR_CONN_DRAINING)
         wsr_conn_begin_drain(c);
 }
@@ -245,7 +245,7 @@ void wsr_conn_expired(struct wsr_conn *c)
     case WSR_CONN_OPEN:
         if (c->session.state == WSR_SESSION_FAILED)
             wsr_conn_close_failed(c);
-        else if (c->marks & MARK_RESTING)   /* what came before the break is still to be delivered */
+        else if (c->marks & (MARK_RESTING | MARK_PAUSED))   /* what came before the break is still to be delivered */
             wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
         else
             wsr_conn_fail(c, WSR_STAGE_OPEN, c->end_errno, "sending failed and the server did not end the connection");
@@ -292,7 +292,7 @@ void wsr_conn_looked_up(struct wsr_conn *c)
         wsr_conn_found(c);
 }
 
-static void resume(struct wsr_conn *c)
+static void go_on(struct wsr_conn *c)
 {
     if (c->state == WSR_CONN_DRAINING) {
         if (!(c->marks & MARK_TOLD))
@@ -319,8 +319,8 @@ void wsr_conn_resume_resting(struct wsr_conn_host *host)
     host->is_resuming = true;
     for (struct wsr_conn *next; c != NULL; c = next) {
         next = c->resting_next;
-        c->marks &= (uint8_t)~MARK_RESTING;
-        resume(c);
+        c->marks &= (uint16_t)~MARK_RESTING;
+        go_on(c);
         if (next == NULL || host->is_ending || wsr_deliver_has_room(&host->deliver, 3))
             continue;
         /* The consumer is behind: whoever was not asked in this turn comes first in the next, or the first in the list
@@ -340,7 +340,7 @@ void wsr_conn_flush_unsent(struct wsr_conn_host *host)
     host->unsent_first = NULL;
     for (struct wsr_conn *next; c != NULL; c = next) {
         next = c->unsent_next;
-        c->marks &= (uint8_t)~MARK_UNSENT;
+        c->marks &= (uint16_t)~MARK_UNSENT;
         if ((c->marks & (MARK_TOLD | MARK_RESTING)) == MARK_TOLD)
             retire(c);
         else

@@ -36,10 +36,17 @@ struct wsr_opening {
     struct wsr_session_upgrade upgrade;  /* offer set */
     char *request;                       /* malloc: the HTTP request */
     size_t request_bytes;
+    bool keeps_response;                 /* for wsr_socket_response_header() */
     char *offered;                       /* malloc: the protocols as sent, which upgrade.offer points to; or NULL */
 };
 
 void wsr_conn_opening_free(struct wsr_opening *opening);   /* NULL is allowed; its upgrade's head was released before */
+
+/* The head of the server's answer. */
+struct wsr_conn_response {
+    size_t len;
+    uint8_t bytes[];
+};
 
 /* What both halves share. Lies in the socket, which outlives the conn: it is freed only after the GONE event. */
 struct wsr_link {
@@ -48,6 +55,7 @@ struct wsr_link {
     struct wsr_opening *opening;         /* from the socket to the conn, by the open command */
     /* from the conn to the socket, by the open event: protocol NUL extensions NUL; malloc, or NULL */
     char *agreement;
+    struct wsr_conn_response *response;  /* from the conn to the socket, by the open or error event; malloc, or NULL */
     struct wsr_conn *conn;               /* worker: NULL when there is none (any more) */
     struct wsr_link *gone_next;          /* worker: links that wait for room to tell GONE */
     _Atomic uint64_t sent_bytes;         /* payload accepted by wsr_send(); only grows */
@@ -83,6 +91,7 @@ struct wsr_conn_host {
     struct wsr_session_limits limits;
     uint64_t open_timeout_ns, close_timeout_ns, fin_timeout_ns;
     uint64_t send_queue_max_bytes;
+    uint64_t ping_mark;                  /* random: tells the engine's own Ping payloads from others */
     uint64_t now_ns;                     /* of this turn */
     struct wsr_conn *slots;
     uint32_t slots_count;
@@ -131,7 +140,8 @@ struct wsr_conn {
     uint8_t reason_bytes;
     uint8_t state;                       /* enum wsr_conn_state */
     uint8_t ops;                         /* one bit for each operation in flight */
-    uint8_t marks;                       /* lists that it is in, and what has happened once; conn.c */
+    uint8_t pings_count;                 /* of ours, not yet answered; at most 255 are counted */
+    uint16_t marks;                      /* lists that it is in, and what has happened once; conn.c */
 };
 
 /* Operations, as a completion's token names them. */
@@ -159,6 +169,10 @@ void wsr_conn_looked_up(struct wsr_conn *conn);
 void wsr_conn_expired(struct wsr_conn *conn);
 /* Queue a message; given back unsent when the conn is not open. */
 void wsr_conn_send(struct wsr_conn *conn, struct wsr_chunk *message);
+/* Send a Ping with the bytes of @payload, or, timed, with the time; the chunk goes back. */
+void wsr_conn_ping(struct wsr_conn *conn, struct wsr_chunk *payload, bool is_timed);
+void wsr_conn_pause(struct wsr_conn *conn);
+void wsr_conn_resume(struct wsr_conn *conn);
 /* wsr_close() of an open socket: queue its Close frame. */
 void wsr_conn_close(struct wsr_conn *conn, struct wsr_chunk *close_frame);
 /* wsr_close() of a connecting socket (F7). */

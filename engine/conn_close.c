@@ -34,6 +34,11 @@ bool wsr_conn_handshake_is_over(const struct wsr_conn *c)
 static void start_closing(struct wsr_conn *c, struct wsr_chunk *frame, uint64_t limit_ns)
 {
     wsr_conn_enter(c, WSR_CONN_CLOSING);
+    if (c->marks & MARK_PAUSED) {
+        c->marks &= (uint16_t)~MARK_PAUSED;
+        wsr_conn_rest(c);                       /* the server's Close is to be read */
+        c->host->goes_on = true;
+    }
     wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, limit_ns));
     if (frame != NULL && (c->marks & MARK_SEND_BROKEN)) {
         wsr_slab_give(c->host->slab, frame);
@@ -62,6 +67,8 @@ void wsr_conn_session_failed(struct wsr_conn *c, const struct wsr_session_event 
     c->failure_http_status = event->http_status;
     wsr_conn_release_backlog(c);
     if (c->state == WSR_CONN_UPGRADING) {
+        if (event->http_status != 0)
+            wsr_conn_keep_response(c, event->head);
         wsr_conn_count(&c->host->counts.sockets_failed, 1);
         c->failure_stage = WSR_STAGE_UPGRADE;
         wsr_conn_begin_drain(c);

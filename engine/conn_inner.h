@@ -16,6 +16,7 @@ enum wsr_conn_mark {
     MARK_INPUT_ENDED = 1u << 4,     /* nothing more will be received; end_errno says how it ended */
     MARK_SEND_BROKEN = 1u << 5,     /* nothing more can be sent */
     MARK_WRITABLE_WISH = 1u << 6,   /* a send was refused */
+    MARK_PAUSED = 1u << 8,          /* the application wants no input */
     MARK_TOLD = 1u << 7             /* in DRAINING: the end was told, a list still holds the conn */
 };
 
@@ -42,6 +43,8 @@ bool wsr_conn_is_reading(const struct wsr_conn *conn);
 void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *completion);
 void wsr_conn_parse_backlog(struct wsr_conn *conn);
 void wsr_conn_want_input(struct wsr_conn *conn);
+/* Hand the head of the answer to the socket, if it wants it. Before the event that tells of it. */
+void wsr_conn_keep_response(struct wsr_conn *conn, struct wsr_bytes head);
 
 /* conn_send.c */
 void wsr_conn_sent(struct wsr_conn *conn, int32_t result);

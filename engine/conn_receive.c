@@ -13,12 +13,18 @@ static void post_recv(struct wsr_conn *c)
     c->host->driver->ops->recv(c->host->driver, c->file, wsr_conn_token_of(c, WSR_CONN_OP_RECV));
 }
 
+/* The opening handshake goes on while paused, and so does a closing one. */
+static bool is_paused(const struct wsr_conn *c)
+{
+    return (c->marks & MARK_PAUSED) && c->state == WSR_CONN_OPEN;
+}
+
 /* Receive as long as there are buffers; otherwise wait for some without asking the kernel again and again. In one turn
  * no more receives start than there are buffers, so that a crowd does not fight for one. */
 void wsr_conn_want_input(struct wsr_conn *c)
 {
     struct wsr_conn_host *host = c->host;
-    if ((c->ops & WSR_CONN_OP_RECV) || (c->marks & MARK_INPUT_ENDED) || c->backlog_first != NULL)
+    if ((c->ops & WSR_CONN_OP_RECV) || (c->marks & MARK_INPUT_ENDED) || c->backlog_first != NULL || is_paused(c))
         return;
     uint32_t home = wsr_pool_buffers_home(host->pool);
     if (host->receives_started < home) {
@@ -31,8 +37,22 @@ void wsr_conn_want_input(struct wsr_conn *c)
         host->goes_on = true;
 }
 
+void wsr_conn_keep_response(struct wsr_conn *c, struct wsr_bytes head)
+{
+    if (!c->opening->keeps_response)
+        return;
+    /* Without memory the getter finds nothing; the connection goes on. */
+    struct wsr_conn_response *response = malloc(sizeof *response + head.len);
+    if (response == NULL)
+        return;
+    response->len = head.len;
+    memcpy(response->bytes, head.data, head.len);
+    c->link->response = response;
+}
+
 static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *event)
 {
+    wsr_conn_keep_response(c, event->head);
     const struct wsr_handshake_agreement *agreed = &event->agreement;
     if (agreed->protocol.len + agreed->extensions.len > 0) {
         char *text = malloc(agreed->protocol.len + agreed->extensions.len + 2);
@@ -84,6 +104,23 @@ static void on_ping(struct wsr_conn *c, struct wsr_bytes payload)
     wsr_conn_mark_unsent(c);
 }
 
+/* Only what answers a Ping of ours is told (CTL-05). */
+static void on_pong(struct wsr_conn *c, struct wsr_bytes payload)
+{
+    uint64_t own[2], rtt_ns = 0;
+    if (c->pings_count == 0 || c->state != WSR_CONN_OPEN)
+        return;
+    c->pings_count--;
+    if (payload.len == sizeof own) {
+        memcpy(own, payload.data, sizeof own);
+        if (own[0] == c->host->ping_mark && own[1] <= c->host->now_ns) {
+            rtt_ns = c->host->now_ns - own[1];
+            payload.len = 0;
+        }
+    }
+    wsr_deliver_pong(&c->host->deliver, wsr_conn_socket(c), payload, rtt_ns);
+}
+
 static void on_session_event(struct wsr_conn *c, const struct wsr_session_event *event, struct wsr_loan *buffer)
 {
     switch (event->type) {
@@ -103,6 +140,8 @@ static void on_session_event(struct wsr_conn *c, const struct wsr_session_event 
         wsr_conn_session_failed(c, event);
         break;
     case WSR_SESSION_PONG:
+        on_pong(c, event->data);
+        break;
     case WSR_SESSION_NOTHING:
         break;
     }
@@ -125,6 +164,8 @@ static bool parse(struct wsr_conn *c, struct wsr_loan *buffer)
 {
     const uint8_t *bytes = wsr_pool_bytes(buffer);
     while (buffer->parsed < buffer->filled && wsr_conn_is_reading(c)) {
+        if (WSR_UNLIKELY(is_paused(c)))
+            return false;
         if (WSR_UNLIKELY(!wsr_deliver_has_message_room(&c->host->deliver)) && makes_events(c))
             return false;
         struct wsr_session_event event;
@@ -184,12 +225,15 @@ void wsr_conn_parse_backlog(struct wsr_conn *c)
             c->backlog_first = buffer;
             if (c->backlog_last == NULL)
                 c->backlog_last = buffer;
-            wsr_conn_rest(c);
+            if (!is_paused(c))
+                wsr_conn_rest(c);
             return;
         }
         wsr_pool_unuse(buffer);
     }
     if (!wsr_conn_is_reading(c))
+        return;
+    if (is_paused(c))
         return;
     if (c->marks & MARK_INPUT_ENDED)
         on_end(c);
@@ -212,6 +256,9 @@ void wsr_conn_received(struct wsr_conn *c, const struct wsr_completion *completi
         return;
     }
     assert(wsr_conn_is_reading(c));
+    /* Paused before the 101 was there, or a cancel has missed the receive. */
+    if ((c->ops & WSR_CONN_OP_RECV) && is_paused(c))
+        wsr_conn_pause(c);
     if (buffer != NULL) {
         wsr_conn_count(&c->host->counts.wire_received_bytes, (uint64_t)completion->result);
         buffer->next = NULL;
@@ -222,9 +269,25 @@ void wsr_conn_received(struct wsr_conn *c, const struct wsr_completion *completi
         c->backlog_last = buffer;
     } else if (completion->result == -ENOBUFS) {
         wsr_conn_count(&c->host->counts.buffers_exhausted, 1);
-    } else if (completion->result <= 0) {
+    } else if (completion->result <= 0 && completion->result != -ECANCELED) {
         c->marks |= MARK_INPUT_ENDED;
         c->end_errno = -completion->result;
     }
     wsr_conn_parse_backlog(c);
+}
+
+void wsr_conn_pause(struct wsr_conn *c)
+{
+    if (c->state > WSR_CONN_OPEN)
+        return;
+    c->marks |= MARK_PAUSED;
+    if (is_paused(c) && (c->ops & WSR_CONN_OP_RECV))
+        c->host->driver->ops->cancel(c->host->driver, wsr_conn_token_of(c, WSR_CONN_OP_RECV));
+}
+
+void wsr_conn_resume(struct wsr_conn *c)
+{
+    c->marks &= (uint16_t)~MARK_PAUSED;
+    if (wsr_conn_is_reading(c))
+        wsr_conn_parse_backlog(c);
 }

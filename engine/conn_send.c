@@ -45,7 +45,7 @@ void wsr_conn_tell_writable(struct wsr_conn *c)
         wsr_conn_rest(c);
         return;
     }
-    c->marks &= (uint8_t)~MARK_WRITABLE_WISH;
+    c->marks &= (uint16_t)~MARK_WRITABLE_WISH;
     atomic_store_explicit(&c->link->refused_bytes, 0, memory_order_relaxed);
     /* The next refused send asks anew. Pairs with the exchange in refuse_for_quota() of send.c. */
     atomic_store_explicit(&c->link->wants_writable, 0, memory_order_release);
@@ -70,6 +70,22 @@ void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
     wsr_conn_count(&c->host->counts.messages_sent, 1);
     wsr_conn_count(&c->host->counts.messages_sent_bytes, payload_bytes);
     wsr_queue_push(&c->queue, message);
+    wsr_conn_mark_unsent(c);
+}
+
+void wsr_conn_ping(struct wsr_conn *c, struct wsr_chunk *payload, bool is_timed)
+{
+    uint64_t own[2] = { c->host->ping_mark, c->host->now_ns };
+    struct wsr_bytes bytes = is_timed ? wsr_bytes_of(own, sizeof own) : wsr_bytes_of(payload->data, payload->used);
+    struct wsr_chunk *ping = NULL;
+    if (c->state == WSR_CONN_OPEN && !(c->marks & MARK_SEND_BROKEN))
+        ping = wsr_conn_control_frame(c, WSR_OPCODE_PING, bytes);
+    wsr_slab_give(c->host->slab, payload);
+    if (ping == NULL)
+        return;
+    if (c->pings_count < UINT8_MAX)
+        c->pings_count++;
+    wsr_queue_push_control(&c->queue, ping);
     wsr_conn_mark_unsent(c);
 }
 

@@ -61,6 +61,20 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
     event->loan = loan;
 }
 
+void wsr_deliver_pong(struct wsr_deliver *deliver, struct wsr_socket *socket, struct wsr_bytes payload,
+                      uint64_t rtt_ns)
+{
+    struct wsr_event *event = next_slot(deliver, socket, WSR_EVENT_PONG);
+    struct wsr_loan *block = payload.len > 0 ? copy_out(deliver, payload) : NULL;
+    event->rtt_ns = rtt_ns;
+    if (block == NULL)
+        return;
+    wsr_pool_lend_block(block);
+    event->loan = block;
+    event->data = wsr_pool_block_bytes(block);
+    event->len = payload.len;
+}
+
 static void fill_end(struct wsr_event *event, const struct wsr_deliver_end *end)
 {
     event->http_status = end->http_status;

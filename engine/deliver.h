@@ -61,6 +61,9 @@ void wsr_deliver_plain(struct wsr_deliver *deliver, struct wsr_socket *socket, u
  */
 void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t kind, struct wsr_bytes data,
                          struct wsr_loan *buffer, uint8_t *block);
+/* A Pong: its payload is copied, as far as there is memory. There is room. */
+void wsr_deliver_pong(struct wsr_deliver *deliver, struct wsr_socket *socket, struct wsr_bytes payload,
+                      uint64_t rtt_ns);
 /* [error], close: needs room for 2. */
 void wsr_deliver_close(struct wsr_deliver *deliver, struct wsr_socket *socket, const struct wsr_deliver_end *end);
 

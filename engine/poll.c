@@ -23,7 +23,8 @@ static enum wsr_ready_state state_of(const struct wsr_socket *socket)
 /* Would taking @event change the readyState that earlier events of the same array are read with? */
 static bool is_cut(const struct wsr_consumer *consumer, const struct wsr_socket *socket, const struct wsr_event *event)
 {
-    if (socket->batch != consumer->batch || event->type == WSR_EVENT_MESSAGE || event->type == WSR_EVENT_WRITABLE)
+    if (socket->batch != consumer->batch || event->type == WSR_EVENT_MESSAGE || event->type == WSR_EVENT_WRITABLE ||
+        event->type == WSR_EVENT_PONG)
         return false;
     return !((event->type == WSR_EVENT_ERROR || event->type == WSR_EVENT_CLOSE) && state_of(socket) == WSR_CLOSED);
 }

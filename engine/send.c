@@ -135,6 +135,56 @@ int wsr_send(struct wsr_socket *socket, enum wsr_kind kind, const void *data, si
     return wsr_send_gather(socket, kind, &part, 1);
 }
 
+/* ---- Ping, pause and resume ---- */
+
+/* Hand @chunk to the worker as @kind. */
+static int push_chunk(struct wsr_socket *socket, struct wsr_chunk *chunk, enum wsr_command_kind kind)
+{
+    if (chunk == NULL)
+        return wsr_error_set(WSR_ERR_MEMORY, "no memory for a command to the worker");
+    chunk->command.subject = &socket->link;
+    chunk->command.kind = (uint8_t)kind;
+    wsr_worker_push(socket->worker, &chunk->command);
+    return 0;
+}
+
+int wsr_ping(struct wsr_socket *socket, const void *data, size_t len)
+{
+    if (socket == NULL || len > WSR_FRAME_CONTROL_MAX || (data == NULL && len > 0))
+        return wsr_error_set(WSR_ERR_ARGUMENT, "a Ping needs a socket, and carries at most %d bytes",
+                             (int)WSR_FRAME_CONTROL_MAX);
+    enum wsr_ready_state state = wsr_socket_ready_state(socket);
+    if (state == WSR_CONNECTING)
+        return wsr_error_set(WSR_ERR_INVALID_STATE, "the socket is still connecting; ping from its open event on");
+    if (state != WSR_OPEN)
+        return 0;
+    struct wsr_chunk *payload = wsr_slab_take_control(socket->worker->host.slab, len);
+    if (payload != NULL && len > 0)
+        memcpy(payload->data, data, len);
+    if (payload != NULL)
+        payload->used = (uint32_t)len;
+    return push_chunk(socket, payload, data == NULL ? WSR_COMMAND_PING_TIMED : WSR_COMMAND_PING);
+}
+
+static int push_pace(struct wsr_socket *socket, enum wsr_command_kind kind)
+{
+    if (socket == NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "pausing and resuming need a socket");
+    if (wsr_socket_ready_state(socket) >= WSR_CLOSING)
+        return 0;
+    return push_chunk(socket, wsr_slab_take_control(socket->worker->host.slab, 0), kind);
+}
+
+int wsr_pause(struct wsr_socket *socket)
+{
+    return push_pace(socket, WSR_COMMAND_PAUSE);
+}
+
+int wsr_resume(struct wsr_socket *socket)
+{
+    return push_pace(socket, WSR_COMMAND_RESUME);
+}
+
 /* ---- close() ---- */
 
 static int check_close(int code, const char *reason, size_t reason_len)

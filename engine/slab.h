@@ -13,6 +13,10 @@ enum wsr_command_kind {
     WSR_COMMAND_SEND,            /* link; a chunk's command */
     WSR_COMMAND_CLOSE,           /* link; a chunk's command: the Close frame */
     WSR_COMMAND_ABORT,           /* link; a chunk's command, without bytes: close() while connecting */
+    WSR_COMMAND_PING,            /* link; a chunk's command, with the payload, not yet a frame */
+    WSR_COMMAND_PING_TIMED,      /* link; a chunk's command; the payload is the worker's to make */
+    WSR_COMMAND_PAUSE,           /* link; a chunk's command, without bytes; so the next */
+    WSR_COMMAND_RESUME,
     WSR_COMMAND_FAREWELL,        /* link; a chunk's command: the Close 1001 of a destroyed socket */
     WSR_COMMAND_DESTROY,         /* link; the same when there was no memory for the frame; the socket's own command */
     WSR_COMMAND_LOOKED_UP        /* conn */

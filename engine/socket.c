@@ -2,6 +2,7 @@
 #include "socket.h"
 
 #include <stdlib.h>
+#include <strings.h>
 
 #include "error.h"
 #include "options.h"
@@ -186,6 +187,7 @@ static int make_plan(struct plan *plan, const char *url, size_t url_len, const c
     plan->opening = calloc(1, sizeof *plan->opening);
     if (plan->opening == NULL)
         return wsr_error_set(WSR_ERR_MEMORY, "no memory for a connection attempt");
+    plan->opening->keeps_response = (plan->options.flags & WSR_SOCKET_KEEP_RESPONSE) != 0;
     rc = plan_addresses(plan);
     return rc != 0 ? rc : plan_request(plan, protocols, protocols_count);
 }
@@ -275,7 +277,7 @@ int wsr_socket_open(struct wsr_engine *engine, const char *url, size_t url_len, 
     int rc = wsr_options_copy(&plan.options, sizeof plan.options, options, "wsr_socket_options");
     if (rc != 0)
         return rc;
-    if (plan.options.flags != 0)
+    if ((plan.options.flags & ~(uint32_t)WSR_SOCKET_KEEP_RESPONSE) != 0)
         return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_socket_options.flags 0x%x has unknown flags", plan.options.flags);
     rc = make_plan(&plan, url, url_len == WSR_ZSTRING ? strlen(url) : url_len, protocols, protocols_count);
     if (rc == 0)
@@ -299,6 +301,7 @@ void wsr_socket_free(struct wsr_socket *socket)
     wsr_listener_free(socket->listeners);
     wsr_conn_opening_free(socket->link.opening);
     free(socket->link.agreement);
+    free(socket->link.response);
     free(socket);
 }
 
@@ -345,6 +348,26 @@ const char *wsr_socket_extensions(const struct wsr_socket *socket)
 {
     const char *agreement = agreement_of(socket);
     return agreement != NULL ? agreement + strlen(agreement) + 1 : "";
+}
+
+const char *wsr_socket_response_header(const struct wsr_socket *socket, const char *name, size_t index, size_t *len)
+{
+    /* Until one of these events was taken, the response is the conn's. */
+    const struct wsr_conn_response *kept = socket->is_agreed || socket->has_failed ? socket->link.response : NULL;
+    struct wsr_http_response response;
+    struct wsr_http_field field;
+    struct wsr_fault why;
+    size_t scanned = 0, name_len = strlen(name);
+    if (kept == NULL || wsr_http_parse(&response, kept->bytes, kept->len, &scanned, &why) <= 0)
+        return NULL;
+    while (wsr_http_next_field(&response.fields, &field)) {
+        bool is_it = field.name.len == name_len && strncasecmp((const char *)field.name.data, name, name_len) == 0;
+        if (is_it && index-- == 0) {
+            *len = field.value.len;
+            return (const char *)field.value.data;
+        }
+    }
+    return NULL;
 }
 
 enum wsr_binary_type wsr_socket_binary_type(const struct wsr_socket *socket)

@@ -171,9 +171,15 @@ static void run_chunk_command(struct wsr_worker *w, struct wsr_link *link, struc
         wsr_conn_close(conn, chunk);
     } else if (conn != NULL && kind == WSR_COMMAND_FAREWELL) {
         wsr_conn_detach(conn, chunk);
+    } else if (conn != NULL && (kind == WSR_COMMAND_PING || kind == WSR_COMMAND_PING_TIMED)) {
+        wsr_conn_ping(conn, chunk, kind == WSR_COMMAND_PING_TIMED);
     } else {
         wsr_slab_give_all(w->host.slab, chunk);
-        if (conn != NULL)
+        if (conn != NULL && kind == WSR_COMMAND_PAUSE)
+            wsr_conn_pause(conn);
+        else if (conn != NULL && kind == WSR_COMMAND_RESUME)
+            wsr_conn_resume(conn);
+        else if (conn != NULL)
             wsr_conn_abort(conn);
         else if (kind == WSR_COMMAND_FAREWELL)
             wsr_conn_tell_gone(&w->host, link);
@@ -187,6 +193,10 @@ static void run_command(struct wsr_worker *w, struct wsr_command *command)
     case WSR_COMMAND_SEND:
     case WSR_COMMAND_CLOSE:
     case WSR_COMMAND_ABORT:
+    case WSR_COMMAND_PING:
+    case WSR_COMMAND_PING_TIMED:
+    case WSR_COMMAND_PAUSE:
+    case WSR_COMMAND_RESUME:
     case WSR_COMMAND_FAREWELL:
         run_chunk_command(w, link, wsr_container_of(command, struct wsr_chunk, command));
         break;
@@ -366,6 +376,7 @@ int wsr_worker_create(struct wsr_worker **worker, struct wsr_driver *driver, str
     w->host.close_timeout_ns = options->close_timeout_ns;
     w->host.fin_timeout_ns = options->fin_timeout_ns;
     w->host.send_queue_max_bytes = options->send_queue_max_bytes;
+    wsr_entropy_take(&w->host.entropy, &w->host.ping_mark, sizeof w->host.ping_mark);
     w->host.wake = wake_host;
     w->host.freed = on_freed;
     wsr_ring_mpsc_init(&w->host.commands);

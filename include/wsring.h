@@ -101,9 +101,10 @@ enum wsr_event_type {
     WSR_EVENT_MESSAGE = 2,
     WSR_EVENT_ERROR = 3,
     WSR_EVENT_CLOSE = 4,
-    WSR_EVENT_WRITABLE = 5   /* after WSR_ERR_QUOTA: the send queue is below half of its cap again */
+    WSR_EVENT_WRITABLE = 5,  /* after WSR_ERR_QUOTA: what was refused fits the send queue again */
+    WSR_EVENT_PONG = 6       /* the answer to a wsr_ping() */
 };
-#define WSR_EVENT_TYPES_COUNT 6
+#define WSR_EVENT_TYPES_COUNT 7
 
 /** How far a connection had come when it failed; in error and close events. */
 enum wsr_stage {
@@ -129,10 +130,13 @@ struct wsr_event {
     uint16_t code;              /* close: code; 1006 when no Close frame came (RFC 6455 7.1.5) */
     uint16_t http_status;       /* error, close: status of the answer, 0 when none was read */
     struct wsr_socket *socket;  /* target */
-    const void *data;           /* message: payload; close: reason. Not NUL-terminated, NULL when len is 0 */
+    const void *data;           /* message, pong: payload; close: reason. Not NUL-terminated, NULL when len is 0 */
     uint64_t len;
     uint64_t received_ns;       /* when the engine took the last byte of it from the kernel */
-    const char *text;           /* error, close: what failed, one static sentence; "" when nothing did */
+    union {
+        const char *text;       /* all but pong: what failed, one static sentence; "" when nothing did */
+        uint64_t rtt_ns;        /* pong: from wsr_ping() to received_ns; 0 when the payload was not the engine's own */
+    };
     int32_t system_errno;       /* error, close: errno, or 0 */
     uint8_t stage;              /* error, close: enum wsr_stage */
     uint8_t reserved[3];
@@ -299,9 +303,13 @@ struct wsr_header {
 
 #define WSR_ANY_WORKER 0u
 
+enum wsr_socket_flags {
+    WSR_SOCKET_KEEP_RESPONSE = 1u << 0   /* keep the head of the server's answer for wsr_socket_response_header() */
+};
+
 struct wsr_socket_options {
     uint32_t size;                      /* set by WSR_SOCKET_OPTIONS_INIT */
-    uint32_t flags;                     /* none yet: 0 */
+    uint32_t flags;                     /* enum wsr_socket_flags */
     uint32_t worker;                    /* the worker to own it, from 1; WSR_ANY_WORKER = the least loaded */
     uint32_t headers_count;
     const struct wsr_header *headers;   /* after the engine's own; Host, Upgrade, Connection, Content-Length,
@@ -359,6 +367,13 @@ WSR_API enum wsr_binary_type wsr_socket_binary_type(const struct wsr_socket *soc
 WSR_API void wsr_socket_set_binary_type(struct wsr_socket *socket, enum wsr_binary_type type);
 /** MessageEvent.origin: the URL's origin, as "ws://host:port". Threads: any. */
 WSR_API const char *wsr_socket_origin(const struct wsr_socket *socket);
+/**
+ * Value of the @index-th (from 0) field @name of the server's answer to the upgrade, of *@len bytes, not
+ * NUL-terminated; NULL when there is none. To be had with WSR_SOCKET_KEEP_RESPONSE, from the open or error event on,
+ * also of an answer that refused. Names are compared without regard to ASCII case. Threads: the consumer.
+ */
+WSR_API const char *wsr_socket_response_header(const struct wsr_socket *socket, const char *name, size_t index,
+                                               size_t *len);
 /** The pointer of the options, or of wsr_socket_set_user(). Threads: the consumer. */
 WSR_API void *wsr_socket_user(const struct wsr_socket *socket);
 WSR_API void wsr_socket_set_user(struct wsr_socket *socket, void *user);
@@ -392,6 +407,27 @@ WSR_API WSR_MUST_USE int wsr_send_gather(struct wsr_socket *socket, enum wsr_kin
  * Threads: any. WHATWG WebSockets, close().
  */
 WSR_API int wsr_close(struct wsr_socket *socket, int code, const char *reason, size_t reason_len);
+
+/**
+ * Send a Ping (RFC 6455 5.5.2), past all messages that have not begun to leave. @data of at most 125 bytes is copied;
+ * NULL asks for a payload of the engine's own, which makes the round trip known in the pong event. Servers may answer
+ * only the newest of several Pings.
+ *
+ * Returns 0, also when closing or closed (nothing is sent). WSR_ERR_INVALID_STATE: still connecting. WSR_ERR_ARGUMENT:
+ * over 125 bytes. WSR_ERR_MEMORY.
+ *
+ * Threads: any. Never blocks.
+ */
+WSR_API WSR_MUST_USE int wsr_ping(struct wsr_socket *socket, const void *data, size_t len);
+
+/**
+ * Stop reading from the server, so that TCP holds it back; messages that were received already still come. While
+ * paused, Pings are not answered and the server's Close is not seen; wsr_close() ends the pause. No effect when
+ * closing or closed. Returns 0 or WSR_ERR_MEMORY. Threads: any.
+ */
+WSR_API int wsr_pause(struct wsr_socket *socket);
+/** Go on reading. Returns 0 or WSR_ERR_MEMORY. Threads: any. */
+WSR_API int wsr_resume(struct wsr_socket *socket);
 
 /** Called for one event; @event and what it points to are valid during the call. */
 typedef void (*wsr_handler)(const struct wsr_event *event, void *context);

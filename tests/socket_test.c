@@ -62,6 +62,7 @@ static void what_can_be_read_through_a_life(struct client *client)
 
     client_until(client, WSR_EVENT_OPEN, 1);
     assert_int_equal(wsr_socket_ready_state(socket), WSR_OPEN);
+    assert_int_equal(client_statistics(client).sends, 1);       /* HS-01: the request is one write */
     assert_string_equal(wsr_socket_protocol(socket), "chat");
     assert_string_equal(wsr_socket_extensions(socket), "");
     wsr_socket_set_user(socket, &other);
@@ -144,7 +145,7 @@ static void a_refused_open_leaves_nothing(void **state)
         { NULL, comma, 1, WSR_ERR_SYNTAX, WSR_SOCKET_OPTIONS_INIT },
         { "ws://127.0.0.1/#x", twice, 2, WSR_ERR_SYNTAX, WSR_SOCKET_OPTIONS_INIT },
         { NULL, NULL, 1, WSR_ERR_ARGUMENT, WSR_SOCKET_OPTIONS_INIT },
-        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.flags = 1) },
+        { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.flags = 1u << 31) },
         { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.flags = 1u << 31) },
         { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.worker = 2) },
         { NULL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.worker = UINT32_MAX) },
@@ -169,6 +170,12 @@ static void a_refused_open_leaves_nothing(void **state)
         if (rc != rows[i].error || socket != untouched || wsr_error_text()[0] == '\0')
             fail_msg("row %zu: %s", i, wsr_error_name(rc));
     }
+    /* PROTO-07: of two faults the URL's is told. */
+    char text[256];
+    assert_int_equal(wsr_socket_open(client.engine, "ws://h/#x", WSR_ZSTRING, NULL, 0, NULL, &socket), WSR_ERR_SYNTAX);
+    snprintf(text, sizeof text, "%s", wsr_error_text());
+    assert_int_equal(wsr_socket_open(client.engine, "ws://h/#x", WSR_ZSTRING, twice, 2, NULL, &socket), WSR_ERR_SYNTAX);
+    assert_string_equal(wsr_error_text(), text);
     assert_int_equal(wsr_socket_open(NULL, "ws://h/", WSR_ZSTRING, NULL, 0, NULL, &socket), WSR_ERR_ARGUMENT);
     assert_int_equal(wsr_socket_open(client.engine, NULL, 0, NULL, 0, NULL, &socket), WSR_ERR_ARGUMENT);
     assert_int_equal(wsr_socket_open(client.engine, "ws://h/", WSR_ZSTRING, NULL, 0, NULL, NULL), WSR_ERR_ARGUMENT);
@@ -324,7 +331,7 @@ static void check_state(struct client *client, const struct wsr_event *event)
     assert_int_equal(wsr_socket_ready_state(event->socket), seen[event->type]);
 }
 
-/* EVT-02, EVT-03, EVT-04, WPT readyState/006 to 008, events/015 */
+/* EVT-02, EVT-03, EVT-04, EVT-18 (with a worker, the failure is found on its thread), WPT readyState/006 to 008, events/015 */
 static void see_states(struct client *client)
 {
     for (unsigned i = 0; i < 4; i++) {
@@ -363,6 +370,31 @@ static void a_refused_connection_is_told_with_its_errno(void **state)
 {
     (void)state;
     client_each(refuse_connection, NULL, "upgrade; echo");
+}
+
+/* URL-36, OQ-5: port 0 fails as an event. A port that browsers block is one like any other. */
+static void connect_to_odd_ports(struct client *client)
+{
+    const struct wsr_socket *zero = open_url(client, "ws://127.0.0.1:0/", NULL);
+    client_expect(client, "");
+    assert_int_equal(wsr_socket_ready_state(zero), WSR_CONNECTING);
+    client_until(client, WSR_EVENT_CLOSE, 1);
+    client_expect(client, "error\nclose 1006\n");
+    assert_int_equal(client->last[WSR_EVENT_CLOSE].stage, WSR_STAGE_CONNECT);
+
+    struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
+    char address[32];
+    snprintf(address, sizeof address, "127.0.0.1:%u", peer_port(client->peer));
+    options.connect_to = address;
+    open_url(client, "ws://127.0.0.1:6667/", &options);
+    client_until(client, WSR_EVENT_OPEN, 1);
+    assert_string_equal(peer_header(client->peer, 0, "Host"), "127.0.0.1:6667");
+}
+
+static void odd_ports(void **state)
+{
+    (void)state;
+    client_each(connect_to_odd_ports, NULL, "upgrade; echo");
 }
 
 /* RESP-03: status and stage of an answer that is no 101 */
@@ -692,6 +724,7 @@ int main(void)
         cmocka_unit_test(option_worker),
         cmocka_unit_test(ready_state_in_every_handler),
         cmocka_unit_test(a_refused_connection_is_told_with_its_errno),
+        cmocka_unit_test(odd_ports),
         cmocka_unit_test(an_answer_that_is_no_101_is_told_with_its_status),
         cmocka_unit_test(twenty_five_sockets_make_75_events),
         cmocka_unit_test(eight_threads_open_and_close_sockets),

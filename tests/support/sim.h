@@ -30,7 +30,7 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *   big N                  send a text message of N bytes: sim_pattern()
  *   texts N, pings N       send N frames with the payloads 0 to N-1
  *   raw HEX                send bytes
- *   echo                   from now on send every message back
+ *   echo                   from now on send every message back, and answer Pings
  *   cut N                  deliver N bytes at a time; 0 = as the seed decides (at first), whole = each step's bytes
  * at once
  *   cork, uncork           gather what is sent in between into one piece

@@ -211,6 +211,7 @@ static void read_request(struct sim_peer *peer, const char *text)
     log_line(peer, SIM_REQUEST, "request %s", line);
 }
 
+/* SEND-12: no fragments. SEND-13: nothing but a Pong after the Close (OQ-9). CLOSE-13: the codes that no frame carries. */
 static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *payload, size_t len)
 {
     static const enum sim_seen kinds[16] = { [1] = SIM_TEXT, [2] = SIM_BINARY, [8] = SIM_CLOSE, [9] = SIM_PING,
@@ -237,6 +238,8 @@ static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *paylo
     }
     if (peer->echoes && (kind == SIM_TEXT || kind == SIM_BINARY))
         tell_frame(peer, first & 15, payload, len);
+    if (peer->echoes && kind == SIM_PING)
+        tell_frame(peer, 10, payload, len);
 }
 
 /* SEND-10: fresh keys. Four equal ones in a row come by chance once in 2^96 tries. */
@@ -253,6 +256,7 @@ static void check_mask(struct sim_peer *peer, const uint8_t *mask)
     peer->masks[3] = key;
 }
 
+/* SEND-10, SEND-11 */
 static size_t parse_frame(struct sim_peer *peer, uint8_t *in, size_t len)
 {
     if (len < 2)

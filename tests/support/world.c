@@ -73,6 +73,9 @@ static void log_event(struct world *world, unsigned index, const struct wsr_even
     case WSR_EVENT_WRITABLE:
         snprintf(to, room, "writable\n");
         break;
+    case WSR_EVENT_PONG:
+        snprintf(to, room, "pong %d%s%.*s\n", len, len > 0 ? " " : "", len, data);
+        break;
     default:
         world_fail(world, "an event of type %u", event->type);
     }
@@ -84,7 +87,8 @@ static void check_event(struct world *world, struct world_socket *s, const struc
 {
     static const enum wsr_ready_state states[WSR_EVENT_TYPES_COUNT] = {
         [WSR_EVENT_OPEN] = WSR_OPEN, [WSR_EVENT_MESSAGE] = WSR_OPEN, [WSR_EVENT_ERROR] = WSR_CLOSED,
-        [WSR_EVENT_CLOSE] = WSR_CLOSED, [WSR_EVENT_WRITABLE] = WSR_OPEN
+        [WSR_EVENT_CLOSE] = WSR_CLOSED, [WSR_EVENT_WRITABLE] = WSR_OPEN,
+        [WSR_EVENT_PONG] = WSR_OPEN
     };
     enum wsr_ready_state state = wsr_socket_ready_state(s->socket);
     bool may_be_closing = event->type == WSR_EVENT_WRITABLE || (!world->dispatches && world->events_max > 1);
@@ -96,7 +100,7 @@ static void check_event(struct world *world, struct world_socket *s, const struc
         world_fail(world, "event %u between error and close", event->type);
     if (event->type == WSR_EVENT_OPEN ? s->opened : !s->opened && event->type < WSR_EVENT_ERROR)
         world_fail(world, "event %u: open comes once and first", event->type);
-    if ((event->data == NULL) != (event->len == 0) || event->text == NULL)
+    if ((event->data == NULL) != (event->len == 0) || (event->text == NULL && event->type != WSR_EVENT_PONG))
         world_fail(world, "event %u: data and len, or text, do not fit", event->type);
     if (event->received_ns > sim_now(world->sim))
         world_fail(world, "an event from the future");
