@@ -22,9 +22,9 @@ void wsr_ring_spsc_free(struct wsr_ring_spsc *ring)
 
 void wsr_ring_mpsc_init(struct wsr_ring_mpsc *ring)
 {
-    atomic_init(&ring->stub.next, NULL);
-    atomic_init(&ring->last, &ring->stub);
-    ring->first = &ring->stub;
+    atomic_init(&ring->sentinel.next, NULL);
+    atomic_init(&ring->last, &ring->sentinel);
+    ring->first = &ring->sentinel;
 }
 
 void wsr_ring_mpsc_push(struct wsr_ring_mpsc *ring, struct wsr_ring_node *node)
@@ -43,7 +43,7 @@ struct wsr_ring_node *wsr_ring_mpsc_pop(struct wsr_ring_mpsc *ring)
     struct wsr_ring_node *first = ring->first;
     /* Pairs with the release store at the end of wsr_ring_mpsc_push(); so do the two loads below. */
     struct wsr_ring_node *next = atomic_load_explicit(&first->next, memory_order_acquire);
-    if (first == &ring->stub) {
+    if (first == &ring->sentinel) {
         if (next == NULL)
             return NULL;
         ring->first = first = next;
@@ -53,10 +53,10 @@ struct wsr_ring_node *wsr_ring_mpsc_pop(struct wsr_ring_mpsc *ring)
         ring->first = next;
         return first;
     }
-    /* `first` is the only node: put the stub behind it, so that it can leave. Pairs with the exchange in push(). */
+    /* `first` is the only node: put the sentinel behind it, so that it can leave. Pairs with the exchange in push(). */
     if (atomic_load_explicit(&ring->last, memory_order_acquire) != first)
         return NULL;
-    wsr_ring_mpsc_push(ring, &ring->stub);
+    wsr_ring_mpsc_push(ring, &ring->sentinel);
     next = atomic_load_explicit(&first->next, memory_order_acquire);
     if (next == NULL)
         return NULL;
@@ -66,8 +66,8 @@ struct wsr_ring_node *wsr_ring_mpsc_pop(struct wsr_ring_mpsc *ring)
 
 bool wsr_ring_mpsc_is_empty(const struct wsr_ring_mpsc *ring)
 {
-    /* Pairs with the exchange in wsr_ring_mpsc_push(). The stub is last exactly when all else was popped or never
+    /* Pairs with the exchange in wsr_ring_mpsc_push(). The sentinel is last exactly when all else was popped or never
      * came. */
-    return ring->first == &ring->stub &&
-           atomic_load_explicit(&ring->last, memory_order_acquire) == &ring->stub;
+    return ring->first == &ring->sentinel &&
+           atomic_load_explicit(&ring->last, memory_order_acquire) == &ring->sentinel;
 }

@@ -104,7 +104,7 @@ struct wsr_ring_node {
 struct wsr_ring_mpsc {
     WSR_ALIGNED(WSR_CACHE_LINE) _Atomic(struct wsr_ring_node *) last;
     WSR_ALIGNED(WSR_CACHE_LINE) struct wsr_ring_node *first;
-    struct wsr_ring_node stub;
+    struct wsr_ring_node sentinel;
 };
 
 void wsr_ring_mpsc_init(struct wsr_ring_mpsc *ring);
