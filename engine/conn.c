@@ -76,6 +76,12 @@ void wsr_conn_release_backlog(struct wsr_conn *c)
 
 static void tell_end(struct wsr_conn *c)
 {
+    /* CLOSE-29: clean is a Close received and one sent, not one that was still waiting. */
+    if (c->failure_text == NULL && !(c->marks & MARK_CLOSE_LEFT)) {
+        c->failure_text = "the server sent its Close but took no answer to it";
+        c->failure_errno = c->end_errno;
+        c->failure_stage = WSR_STAGE_CLOSING;
+    }
     bool failed = c->failure_text != NULL;
     struct wsr_deliver_end end = {
         .failure_text = c->failure_text, .system_errno = c->failure_errno, .http_status = c->failure_http_status,

@@ -122,6 +122,12 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     wsr_conn_count(&c->host->counts.wire_sent_bytes, bytes);
     /* Read by wsr_send() of any thread and by bufferedAmount: a number alone, so no order. */
     wsr_conn_count(&c->link->credited_bytes, credit.payload_bytes);
+    if (credit.was_short)
+        wsr_conn_count(&c->host->counts.short_sends, 1);
+    /* From our Close on, nothing but Pongs is queued behind it. */
+    bool is_close_queued = c->session.state == WSR_SESSION_CLOSE_SENT || c->session.state == WSR_SESSION_CLOSED;
+    if (is_close_queued && wsr_queue_is_empty(&c->queue))
+        c->marks |= MARK_CLOSE_LEFT;
     if (c->state == WSR_CONN_DRAINING) {
         wsr_conn_finish_drain(c);
         return;

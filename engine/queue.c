@@ -192,6 +192,7 @@ struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_sla
         remove_first(queue, slab);
     }
     assert(bytes == 0);
+    credit.was_short = not_landed != NULL;
     if (not_landed != NULL && queue->pongs_count > 0)
         bring_pongs_forward(queue, not_landed);
     return credit;

@@ -17,6 +17,7 @@ struct wsr_queue {
 /* What the kernel's acceptance of bytes amounts to. */
 struct wsr_queue_credit {
     uint64_t payload_bytes;
+    bool was_short;                   /* not all that was launched has landed */
 };
 
 static inline bool wsr_queue_is_empty(const struct wsr_queue *queue)

@@ -325,7 +325,8 @@ struct wsr_socket_options {
 /**
  * new WebSocket(url, protocols): make a socket and start to connect. @url is UTF-8 of @url_len bytes (or
  * WSR_ZSTRING), ws: or http:. @protocols may be NULL when @protocols_count is 0. @options may be NULL.
- * Everything is copied.
+ * Everything is copied. Sockets to one address connect side by side, as a load generator must; this departs from
+ * RFC 6455 4.1, step 2, which lets only one be connecting at a time.
  *
  * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base;
  * WSR_ERR_ARGUMENT: no such worker, bad connect_to or source_address; WSR_ERR_NOT_SUPPORTED: wss: and https: in

@@ -53,6 +53,8 @@ static inline size_t wsr_utf8_run(uint32_t *state, const uint8_t *in, size_t len
 {
     size_t start = 0;
 
+    if (len == 0)
+        return 0;     /* @in may be NULL then, which no offset may be added to */
     for (; start < len && *state != WSR_UTF8_BOUNDARY; start++) {
         if (wsr_utf8_portable_check(state, in + start, 1) == 0)
             return start;

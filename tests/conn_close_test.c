@@ -15,7 +15,8 @@
 #define FAILED "error\nclose 1006 unclean\n"
 #define OPENED "accept; upgrade; "
 
-/* F11, CLOSE-20, CLOSE-24, CLOSE-25, OQ-11, CTL-04, CTL-09 */
+/* F11, CLOSE-20, CLOSE-24, CLOSE-25, OQ-11, CTL-04, CTL-09; CLOSE-31: TCP ends when the server's FIN was read, or T2 is
+ * over; CLOSE-13: no code is answered by no code. */
 static void the_server_closes_first(void **state)
 {
     static const struct world_scene scenes[] = {
@@ -38,9 +39,20 @@ static void the_server_closes_first(void **state)
           .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n" },
         { .name = "reset after both Closes", .script = OPENED "close 1000; expect close; rst ECONNRESET",
           .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n" },
+        /* CLOSE-29: our Close never left, so the end is not clean, whatever the server said. */
+        { .name = "we cannot answer", .script = OPENED "stop; close 1000 bye",
+          .events = "open\nerror\nclose 1006 unclean\n", .peer = "request GET /chat\nend\n", .least_ms = 30000,
+          .stage = WSR_STAGE_CLOSING },
+        { .name = "reset before we could answer",
+          .script = OPENED "stop; cork; close 1000 bye; uncork; rst ECONNRESET",
+          .events = "open\nerror\nclose 1006 unclean\n", .peer = "request GET /chat\nend\n",
+          .stage = WSR_STAGE_CLOSING, .system_errno = ECONNRESET },
         { .name = "FIN right behind it", .script = OPENED "cork; close 1000; uncork; fin",
           .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n" },
         { .name = "no FIN", .script = OPENED "close 1000; expect close", .events = "open\nclose 1000 clean\n",
+          .peer = REQUEST "close 1000\nend\n", .least_ms = 2000 },
+        { .name = "no FIN, and the server talks on", .script = OPENED "close 1000; expect close; text no; wait 900; "
+          "ping no; wait 900; text no; wait 900; text no", .events = "open\nclose 1000 clean\n",
           .peer = REQUEST "close 1000\nend\n", .least_ms = 2000 },
         { .name = "late FIN", .script = OPENED "close 1000; expect close; wait 1500; fin",
           .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n", .least_ms = 1500 },
@@ -49,7 +61,7 @@ static void the_server_closes_first(void **state)
     world_play(scenes, COUNT(scenes));
 }
 
-/* CLOSE-07 to 10, 22, 23, 26, 28, 29; F12 */
+/* CLOSE-05, 07 to 10, 14, 15, 22, 23, 26 to 29; F12, OQ-9 */
 static void the_client_closes_first(void **state)
 {
     static const struct world_scene scenes[] = {
@@ -81,7 +93,17 @@ static void the_client_closes_first(void **state)
         { .name = "never answered", .script = OPENED, .on_open = "close 1000", .events = "open\n" FAILED,
           .peer = REQUEST "close 1000\nend\n", .least_ms = 30000, .stage = WSR_STAGE_CLOSING,
             .system_errno = ETIMEDOUT },
-        { .name = "never read", .script = OPENED "stop", .on_open = "close 1000", .events = "open\n" FAILED,
+        { .name = "never answered, written after 20 s (CLOSE-27)", .script = OPENED "slow 1; expect close",
+          .on_open = "big 20000; close 1000", .events = "open\n" FAILED,
+          .peer = REQUEST "text 20000 *\nclose 1000\nend\n", .least_ms = 30000, .stage = WSR_STAGE_CLOSING,
+            .system_errno = ETIMEDOUT },
+        { .name = "never answered, and the server talks on (CLOSE-26)",
+          .script = OPENED "expect close; text no; ping a; wait 10000; text no; ping b; wait 10000; ping c; wait 9000; "
+          "ping d; wait 9000; ping e",
+          .on_open = "close 1000", .events = "open\n" FAILED,
+          .peer = REQUEST "close 1000\npong 1 a\npong 1 b\npong 1 c\npong 1 d\nend\n",
+          .least_ms = 30000, .stage = WSR_STAGE_CLOSING, .system_errno = ETIMEDOUT },
+        { .name = "never read (CLOSE-27)", .script = OPENED "stop", .on_open = "close 1000", .events = "open\n" FAILED,
           .peer = REQUEST "end\n", .least_ms = 30000, .stage = WSR_STAGE_CLOSING, .system_errno = ETIMEDOUT },
         { .name = "end without Close", .script = OPENED "expect close; fin", .on_open = "close 1000",
           .events = "open\n" FAILED, .peer = REQUEST "close 1000\nend\n", .stage = WSR_STAGE_CLOSING },
@@ -154,7 +176,8 @@ static void an_end_without_a_close_frame_is_error_and_1006(void **state)
     world_play(scenes + 6, 2);
 }
 
-/* F9, CLOSE-30, RECV-13, CTL-08: Close with the rule's code, FIN, and the server's end is awaited for T2 at most. */
+/* F9, CLOSE-13, CLOSE-30, CLOSE-31, RECV-13, CTL-08: Close with the rule's code, FIN, and the server's end is awaited
+ * for T2 at most. */
 static void a_broken_rule_sends_close_and_is_error_and_1006(void **state)
 {
     static const struct { const char *name, *raw; int code; } rules[] = {
@@ -175,6 +198,7 @@ static void a_broken_rule_sends_close_and_is_error_and_1006(void **state)
         { "expect fin; fin", "fin\nend\n", 0 }, { "", "fin\nend\n", 2000 }, { "expect close; gone", "?fin\nend\n", 0 },
         { "expect fin; text no; ping no; close 1000; fin", "fin\nend\n", 0 },
         { "expect fin; rst ECONNRESET", "fin\nend\n", 0 },
+        { "expect fin; text no; wait 900; ping no; wait 900; raw 8300; wait 900; text no", "fin\nend\n", 2000 },
     };
     (void)state;
     for (size_t i = 0; i < COUNT(rules); i++) {
@@ -192,8 +216,33 @@ static void a_broken_rule_sends_close_and_is_error_and_1006(void **state)
     }
 }
 
-/* RECV-12: what handlers of earlier messages answer goes out before the failing Close; also when the frames came in
- * one segment. */
+/* RECV-01 to 06: judged by the frame's header, by two bytes of it where they say it; its payload never comes. */
+static void a_broken_rule_is_seen_in_the_first_bytes(void **state)
+{
+    static const struct { const char *name, *raw; int code; } rules[] = {
+        { "RSV1", "c105", 1002 }, { "RSV2", "a105", 1002 }, { "RSV3", "9105", 1002 },
+        { "RSV1 of a Ping", "c905", 1002 },
+        { "opcode 3", "8305", 1002 }, { "opcode 7", "0705", 1002 }, { "opcode 11", "8b05", 1002 },
+        { "opcode 15", "8f05", 1002 },
+        { "fragmented Ping", "0905", 1002 }, { "fragmented Close", "0805", 1002 },
+        { "long Ping", "897e", 1002 }, { "long Close", "887f", 1002 },
+        { "masked", "818501020304", 1002 },
+        { "length 16 not minimal", "827e007d", 1002 }, { "length 64 not minimal", "827f000000000000ffff", 1002 },
+        { "length 63 bits", "827f8000000000000000", 1002 }, { "too big", "827f0000000008000001", 1009 },
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(rules); i++) {
+        char script[128], peer[128];
+        snprintf(script, sizeof script, OPENED "raw %s; expect fin; fin", rules[i].raw);
+        snprintf(peer, sizeof peer, REQUEST "close %d *\nfin\nend\n", rules[i].code);
+        const struct world_scene scene = { .name = rules[i].name, .script = script, .events = "open\n" FAILED,
+                                           .peer = peer, .stage = WSR_STAGE_OPEN };
+        world_play(&scene, 1);
+    }
+}
+
+/* RECV-12, EVT-08: what handlers of earlier messages answer goes out before the failing Close; also when the frames
+ * came in one segment. */
 static void answers_leave_before_a_failing_close(void **state)
 {
     static const struct world_scene scenes[] = {
@@ -221,7 +270,7 @@ static void answers_leave_before_a_failing_close(void **state)
     }
 }
 
-/* SEND-14, CLOSE-20, OQ-10, BUF-07: what had not begun to leave is dropped and counted for ever. */
+/* CLOSE-20, OQ-10, BUF-07: what had not begun to leave is dropped and counted for ever. */
 static void unsent_messages_are_dropped_when_the_server_closes(struct world *world)
 {
     sim_script(world->sim, "accept; upgrade; text go; window 100; wait 50; close 1000; wait 50; read; "
@@ -264,6 +313,38 @@ static void dropped_messages_stay_counted(void **state)
     (void)state;
     world_each_seed(what_the_kernel_was_not_given_is_dropped, NULL);
     world_each_seed(unsent_messages_are_dropped_when_the_server_closes, NULL);
+}
+
+/* SEND-13, SEND-14: an application that goes on sending through a failure. The Close is the last frame of all; what
+ * came too late for it is counted for ever (BUF-07). */
+static void sends_around_a_failure(struct world *world)
+{
+    sim_script(world->sim, OPENED "wait 200; raw 8300; expect fin; wait 200; fin");
+    world_connect(world);
+    struct wsr_socket *socket = world->sockets[0].socket;
+    unsigned sent = 0, arrived = 0;
+    while (!world->sockets[0].closed) {
+        if (world->sockets[0].opened) {
+            assert_int_equal(wsr_send(socket, WSR_TEXT, "abc", 3), 0);
+            sent++;
+        }
+        world_run(world, 1);
+    }
+    world_expect(world, "open\n" FAILED);
+    const char *log = sim_log(world->sim, 0), *close = strstr(log, "close 1002 ");
+    if (close == NULL || strcmp(close + strcspn(close, "\n"), "\nfin\nend\n") != 0)
+        world_fail(world, "the peer saw:\n%s", log);
+    for (const char *at = log; (at = strstr(at, "text 3 abc\n")) != NULL; at++)
+        arrived++;
+    if (arrived == 0 || arrived >= sent)
+        world_fail(world, "%u of %u arrived, the peer saw:\n%s", arrived, sent, log);
+    assert_int_equal(wsr_socket_buffered_amount(socket), 3 * (sent - arrived));
+}
+
+static void sending_through_a_failure(void **state)
+{
+    (void)state;
+    world_each_seed(sends_around_a_failure, NULL);
 }
 
 /* CLOSE-12, CLOSE-23: close() at any moment around the server's Close. One Close frame, one clean end. */
@@ -369,8 +450,10 @@ int main(void)
         cmocka_unit_test(the_limits_of_closing_can_be_set),
         cmocka_unit_test(an_end_without_a_close_frame_is_error_and_1006),
         cmocka_unit_test(a_broken_rule_sends_close_and_is_error_and_1006),
+        cmocka_unit_test(a_broken_rule_is_seen_in_the_first_bytes),
         cmocka_unit_test(answers_leave_before_a_failing_close),
         cmocka_unit_test(dropped_messages_stay_counted),
+        cmocka_unit_test(sending_through_a_failure),
         cmocka_unit_test(close_frames_cross),
         cmocka_unit_test(closing_becomes_visible),
         cmocka_unit_test(close_in_a_handler_keeps_back_later_messages),

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -41,6 +42,13 @@ static void the_opening_limit_ends_every_stage(void **state)
           .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
         { .name = "half an answer", .script = ANSWER_HEAD, .events = FAILED, .peer = ASKED, .least_ms = 30000,
           .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
+        { .name = "an answer that drips", .script = ANSWER_HEAD "; wait 9000; http Date: x\r\n; wait 9000; "
+          "http Server: y\r\n; wait 9000; http A: b\r\n; wait 9000; http \r\n", .events = FAILED, .peer = ASKED,
+          .least_ms = 30000, .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
+        { .name = "interim answers without end", .script = "accept; expect request; "
+          "http HTTP/1.1 100 A\r\n\r\n; wait 12000; http HTTP/1.1 100 B\r\n\r\n; wait 12000; "
+          "http HTTP/1.1 100 C\r\n\r\n; wait 12000; http HTTP/1.1 100 D\r\n\r\n", .events = FAILED, .peer = ASKED,
+          .least_ms = 30000, .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
         { .name = "half an answer, late connect", .script = "accept 29000; expect request; http HTTP/1.1 101 S",
           .events = FAILED, .peer = ASKED, .least_ms = 30000, .stage = WSR_STAGE_UPGRADE, .system_errno = ETIMEDOUT },
         { .name = "server takes no byte of the request", .script = "stop; accept", .events = FAILED, .peer = "end\n",
@@ -100,7 +108,7 @@ static void a_refused_upgrade_ends_without_a_close_frame(void **state)
           .stage = WSR_STAGE_UPGRADE, .http_status = 101 },
         { .name = "a protocol that was not asked for", .script = "accept; upgrade Sec-WebSocket-Protocol: chat",
           .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 101 },
-        { .name = "an extension that was not offered",
+        { .name = "an extension that was not offered (PMD-04)",
           .script = "accept; upgrade Sec-WebSocket-Extensions: permessage-deflate; text no",
           .events = FAILED, .peer = ASKED, .stage = WSR_STAGE_UPGRADE, .http_status = 101 },
     };
@@ -134,6 +142,37 @@ static void close_while_connecting_is_error_and_1006_later(void **state)
     }
 }
 
+/* F7: wherever the server is stuck, nobody waits for it, and no Close frame is sent. */
+static void close_ends_a_stuck_opening_at_once(struct world *world)
+{
+    static const struct { const char *script, *peer; uint8_t stage; } cases[] = {
+        { "silent", "", WSR_STAGE_CONNECT }, { "accept", ASKED, WSR_STAGE_UPGRADE },
+        { "stop; accept", "end\n", WSR_STAGE_UPGRADE }, { ANSWER_HEAD, ASKED, WSR_STAGE_UPGRADE },
+        { "accept; expect request; http HTTP/1.1 100 A\r\n\r\n", ASKED, WSR_STAGE_UPGRADE },
+    };
+    size_t at = sim_seed(world->sim) % COUNT(cases);
+    sim_script(world->sim, cases[at].script);
+    world_connect(world);
+    world_run(world, 200);
+    world_expect(world, "");
+    uint64_t start_ns = sim_now(world->sim);
+    world_do(world, 0, "close 3000 x");
+    assert_int_equal(world->log_bytes, 0);
+    world_run_to_end(world);
+    assert_true(world->closed_ns - start_ns < 300000000);
+    world_run(world, 100);
+    world_expect(world, FAILED);
+    world_expect_peer(world, 0, cases[at].peer);
+    assert_int_equal(world->last_close.stage, cases[at].stage);
+    assert_int_equal(sim_files_open(world->sim), 0);
+}
+
+static void close_while_stuck(void **state)
+{
+    (void)state;
+    world_each_seed(close_ends_a_stuck_opening_at_once, NULL);
+}
+
 /* F7, EVT-19: close() at each moment of the opening, also when the 101 or the open event is there already. */
 static void close_at_any_moment_of_the_opening_lets_no_open_through(struct world *world)
 {
@@ -165,7 +204,6 @@ static void close_while_opening(void **state)
     world_each_seed(close_at_any_moment_of_the_opening_lets_no_open_through, NULL);
 }
 
-/* EVT-05, PROTO-06, RESP-09 */
 static bool saw_open(struct world *world)
 {
     return world->sockets[0].opened;
@@ -179,6 +217,7 @@ static void protocol_is_set_before(struct world *world, unsigned index, const st
     assert_string_equal(wsr_socket_extensions(socket), "");
 }
 
+/* EVT-05, PROTO-06, RESP-09; PMD-04, PMD-10: no extension is offered, and an answer without one agrees to "". */
 static void the_protocol_is_known_from_open_to_the_end(struct world *world)
 {
     static const char *const protocols[] = { "chat", "super.chat" };
@@ -188,8 +227,10 @@ static void the_protocol_is_known_from_open_to_the_end(struct world *world)
     world->react = protocol_is_set_before;
     world_run_until(world, saw_open);
     assert_non_null(strstr(sim_request(world->sim, 0), "\r\nSec-WebSocket-Protocol: chat, super.chat\r\n"));
+    assert_null(strcasestr(sim_request(world->sim, 0), "Sec-WebSocket-Extensions"));
     world_run_to_end(world);
     assert_string_equal(wsr_socket_protocol(world->sockets[0].socket), "super.chat");
+    assert_string_equal(wsr_socket_extensions(world->sockets[0].socket), "");
     assert_string_equal(wsr_socket_url(world->sockets[0].socket), WORLD_URL);
     world_expect(world, "open\nclose 1000 clean\n");
 }
@@ -198,6 +239,116 @@ static void protocol(void **state)
 {
     (void)state;
     world_each_seed(the_protocol_is_known_from_open_to_the_end, NULL);
+}
+
+/* EVT-19: both are open by now, as far as the engine knows. The first that is told closes the other, whose open event
+ * waits behind its own. */
+static void close_the_other(struct world *world, unsigned index, const struct wsr_event *event)
+{
+    unsigned other = 1 - index;
+    if (event->type == WSR_EVENT_OPEN && wsr_socket_ready_state(world->sockets[other].socket) == WSR_CONNECTING)
+        world_do(world, other, "close");
+}
+
+static void an_open_event_that_waits_is_not_told_after_close(struct world *world)
+{
+    sim_script(world->sim, "accept; expect request; wait 50; http HTTP/1.1 101 S\r\nUpgrade: websocket\r\n"
+               "Connection: Upgrade\r\nSec-WebSocket-Accept: $ACCEPT\r\n\r\n; text no; wait 20; close 1000; "
+               "expect close; fin");
+    world->react = close_the_other;
+    world_connect(world);
+    world_connect(world);
+    while (sim_connections(world->sim) < 2 || *sim_log(world->sim, 0) == '\0' || *sim_log(world->sim, 1) == '\0')
+        world_look(world);
+    world_sleep(world, 200);
+    world_run_to_end(world);
+    world_run(world, 100);
+    for (unsigned i = 0; i < 2; i++) {
+        if (world->sockets[i].opened == world->sockets[i].failed)
+            world_fail(world, "socket %u", i);
+    }
+    assert_true(world->sockets[0].opened || world->sockets[1].opened);
+}
+
+static void open_event_after_close(void **state)
+{
+    (void)state;
+    world_each_seed(an_open_event_that_waits_is_not_told_after_close, NULL);
+}
+
+#define KEYS_COUNT 8
+
+/* HS-03: keys of 16 bytes, all different; no character of them is the same everywhere. */
+static void every_connection_has_a_key_of_its_own(struct world *world)
+{
+    char keys[KEYS_COUNT][25];
+    sim_script(world->sim, "accept; upgrade");
+    for (unsigned i = 0; i < KEYS_COUNT; i++)
+        world_connect(world);
+    world_run(world, 100);
+    for (unsigned i = 0; i < KEYS_COUNT; i++) {
+        assert_true(world->sockets[i].opened);
+        const char *key = strstr(sim_request(world->sim, i), "\r\nSec-WebSocket-Key: ");
+        assert_non_null(key);
+        snprintf(keys[i], sizeof keys[i], "%s", key + 21);
+        assert_memory_equal(key + 21 + 22, "==\r\n", 4);
+        for (unsigned k = 0; k < i; k++)
+            assert_string_not_equal(keys[i], keys[k]);
+    }
+    for (unsigned at = 0; at < 20; at++) {
+        unsigned same = 0;
+        while (same < KEYS_COUNT && keys[same][at] == keys[0][at])
+            same++;
+        assert_true(same < KEYS_COUNT);
+    }
+}
+
+static void keys(void **state)
+{
+    (void)state;
+    world_each_seed(every_connection_has_a_key_of_its_own, NULL);
+}
+
+/* HS-12, OQ-7: not one after the other, as RFC 6455 4.1 asks of browsers; the first one here never gets anywhere. */
+static void sockets_to_one_address_connect_side_by_side(struct world *world)
+{
+    sim_script(world->sim, "silent");
+    sim_script(world->sim, "accept; upgrade; close 1000; expect close; fin");
+    unsigned stuck = world_connect(world), other = world_connect(world);
+    world_run(world, 100);
+    assert_int_equal(wsr_socket_ready_state(world->sockets[stuck].socket), WSR_CONNECTING);
+    world_expect(world, "1: open\n1: close 1000 clean\n");
+    assert_true(world->sockets[other].closed);
+}
+
+static void side_by_side(void **state)
+{
+    (void)state;
+    world_each_seed(sockets_to_one_address_connect_side_by_side, NULL);
+}
+
+/* F8: the kernel has no memory, or no descriptor, for another connection. */
+static void without_memory_for_a_connection(struct world *world)
+{
+    int system_errno = sim_random(world->sim, 2) == 0 ? ENOMEM : EMFILE;
+    sim_script(world->sim, "accept; upgrade; close 1000; expect close; fin");
+    sim_refuse_open(world->sim, 1, system_errno);
+    world_connect(world);
+    assert_int_equal(wsr_socket_ready_state(world->sockets[0].socket), WSR_CONNECTING);
+    world_run_to_end(world);
+    world_expect(world, FAILED);
+    assert_int_equal(world->last_close.stage, WSR_STAGE_CONNECT);
+    assert_int_equal(world->last_close.system_errno, system_errno);
+    assert_int_equal(sim_connections(world->sim), 0);
+    world_connect(world);
+    world_run_to_end(world);
+    assert_true(world->sockets[1].opened);
+}
+
+static void no_memory(void **state)
+{
+    (void)state;
+    world_each_seed(without_memory_for_a_connection, NULL);
 }
 
 /* HS-10, SEND-01, BUF-08 */
@@ -267,6 +418,27 @@ static void the_answer_may_come_in_any_pieces(void **state)
     }
 }
 
+/* RESP-02: sixteen interim answers pass, one more does not. */
+static void interim_answers_are_counted(void **state)
+{
+    static const char interim[] = "http HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n; ";
+    (void)state;
+    for (unsigned count = 15; count <= 17; count++) {
+        char script[2048];
+        size_t at = (size_t)snprintf(script, sizeof script, "accept; expect request; ");
+        for (unsigned i = 0; i < count; i++)
+            at += (size_t)snprintf(script + at, sizeof script - at, "%s", interim);
+        snprintf(script + at, sizeof script - at, "http HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                 "Sec-WebSocket-Accept: $ACCEPT\r\n\r\n; close; expect close; fin");
+        const struct world_scene passes = { .name = "at most 16", .script = script,
+                                            .events = "open\nclose 1005 clean\n",
+                                            .peer = "request GET /chat\nclose\nend\n" };
+        const struct world_scene fails = { .name = "17", .script = script, .events = FAILED, .peer = ASKED,
+                                           .stage = WSR_STAGE_UPGRADE, .http_status = 103 };
+        world_play(count <= 16 ? &passes : &fails, 1);
+    }
+}
+
 static void counts_of_opened_and_failed(struct world *world)
 {
     struct wsr_engine_statistics statistics = WSR_ENGINE_STATISTICS_INIT;
@@ -298,10 +470,16 @@ int main(void)
         cmocka_unit_test(an_end_or_garbage_before_the_blank_line_fails),
         cmocka_unit_test(a_refused_upgrade_ends_without_a_close_frame),
         cmocka_unit_test(close_while_connecting_is_error_and_1006_later),
+        cmocka_unit_test(close_while_stuck),
         cmocka_unit_test(close_while_opening),
         cmocka_unit_test(protocol),
+        cmocka_unit_test(open_event_after_close),
+        cmocka_unit_test(keys),
+        cmocka_unit_test(side_by_side),
+        cmocka_unit_test(no_memory),
         cmocka_unit_test(no_sending_while_connecting),
         cmocka_unit_test(the_answer_may_come_in_any_pieces),
+        cmocka_unit_test(interim_answers_are_counted),
         cmocka_unit_test(statistics_count_what_opened_and_what_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

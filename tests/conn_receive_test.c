@@ -115,7 +115,8 @@ static void a_slow_consumer_loses_nothing(void **state)
     world_each_seed(a_lazy_consumer, NULL);
 }
 
-/* Holds: kept over many polls and given back in any order, some never before the end. */
+/* MSG-06: a hold is what a blob is, bytes of a known length that nobody changes. Kept over many polls and given back in
+ * any order, some never before the end. */
 struct kept {
     struct wsr_hold *hold;
     const void *data;
@@ -313,6 +314,7 @@ static void silence_ends_nothing(struct world *world)
     world_expect(world, "open\n");
     world_run_to_end(world);
     world_expect(world, "open\nmessage text 10 still here\nclose 1000 clean\n");
+    world_expect_peer(world, 0, REQUEST "close 1000\nend\n");     /* and no Ping of the engine's own */
 }
 
 static void silence(void **state)
@@ -367,7 +369,52 @@ static void dropped_events_make_room(void **state)
     world_each_seed(dropped_events, &tiny);
 }
 
-/* binaryType and origin: MSG-01 to MSG-04 */
+/* MSG-01, EVT-13: every event says whose it is, and what it does not speak of is empty. */
+static void check_fields(struct world *world, unsigned index, const struct wsr_event *event)
+{
+    assert_ptr_equal(event->socket, world->sockets[index].socket);
+    bool is_message = event->type == WSR_EVENT_MESSAGE, is_close = event->type == WSR_EVENT_CLOSE;
+    assert_true(is_message || event->kind == 0);
+    assert_true(is_close || (event->code == 0 && event->was_clean == 0));
+    assert_true(is_message || is_close || event->len == 0);
+    if (is_message || event->type == WSR_EVENT_OPEN) {
+        assert_string_equal(event->text, "");
+        assert_int_equal(event->http_status, 0);
+        assert_int_equal(event->system_errno, 0);
+        assert_int_equal(event->stage, WSR_STAGE_NONE);
+    }
+    /* MSG-02: all messages came in one piece, and each finds the value that the handler before has left. */
+    static const enum wsr_binary_type before[] = { WSR_BLOB, WSR_ARRAYBUFFER, WSR_BLOB };
+    unsigned at = world->sockets[index].messages_count - 1;
+    if (!is_message)
+        return;
+    struct wsr_socket *socket = world->sockets[index].socket;
+    if (world->dispatches || world->events_max == 1)
+        assert_int_equal(wsr_socket_binary_type(socket), before[at]);
+    assert_int_equal(event->kind, at == 1 ? WSR_TEXT : WSR_BINARY);
+    assert_int_equal(event->len, 3);
+    assert_memory_equal(event->data, at == 0 ? "abc" : at == 1 ? "def" : "ghi", 3);
+    wsr_socket_set_binary_type(socket, at == 0 ? WSR_ARRAYBUFFER : WSR_BLOB);
+}
+
+static void events_of_two_sockets(struct world *world)
+{
+    sim_script(world->sim, OPENED "cork; binary abc; text def; binary ghi; uncork; wait 10; " ENDED);
+    sim_script(world->sim, OPENED "cork; binary abc; text def; binary ghi; uncork; wait 10; raw 8300; expect fin; fin");
+    world->react = check_fields;
+    world_connect(world);
+    world_connect(world);
+    world_run_to_end(world);
+    assert_int_equal(world->sockets[0].messages_count + world->sockets[1].messages_count, 6);
+}
+
+static void event_fields(void **state)
+{
+    (void)state;
+    world_each_seed(events_of_two_sockets, NULL);
+}
+
+/* MSG-01 (origin), MSG-02 (default), MSG-03, MSG-04 */
 static void message_fields(struct world *world)
 {
     sim_script(world->sim, OPENED "binary abc; " ENDED);
@@ -403,6 +450,7 @@ int main(void)
         cmocka_unit_test(silence),
         cmocka_unit_test(a_crowd_shares_two_buffers),
         cmocka_unit_test(dropped_events_make_room),
+        cmocka_unit_test(event_fields),
         cmocka_unit_test(binary_type_and_origin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,7 +25,8 @@ static bool is_open(struct world *world)
     return world->sockets[0].opened;
 }
 
-/* SEND-04, 07, 09, 11: kinds, empty messages, every length form; CLOSE-07 */
+/* SEND-04, 07, 09, 11: kinds, empty messages, every length form; CLOSE-07, EVT-08. SEND-12, SEND-13: each message is
+ * one frame, whatever its length, and none follows the Close; the simulated peer takes nothing else. */
 static void messages_leave_as_they_were_sent(void **state)
 {
     static const struct world_scene scenes[] = {
@@ -138,7 +139,10 @@ static void refused_sends(void **state)
     world_each_seed(refused_sends_change_nothing, NULL);
 }
 
-/* BUF-01 to 05, BUF-09: grows inside the call, falls only between tasks. */
+/* BUF-01 to 03, 05, 09: grows inside the call, falls only between tasks. */
+static const char six_yen[] = "\xC2\xA5\xC2\xA5\xC2\xA5\xC2\xA5\xC2\xA5\xC2\xA5";
+static char letters[65000];
+
 static void count_in_open(struct world *world, unsigned index, const struct wsr_event *event)
 {
     static const struct { const char *text; uint64_t want; } sends[] = {
@@ -152,11 +156,18 @@ static void count_in_open(struct world *world, unsigned index, const struct wsr_
         world_sleep(world, 5);
         assert_int_equal(wsr_socket_buffered_amount(socket), sends[i].want);
     }
+    assert_int_equal(wsr_send(socket, WSR_TEXT, six_yen, sizeof six_yen - 1), 0);
+    assert_int_equal(wsr_socket_buffered_amount(socket), 10 + 12);
+    memset(letters, 'l', sizeof letters);
+    assert_int_equal(wsr_send(socket, WSR_TEXT, letters, sizeof letters), 0);
+    world_sleep(world, 5);
+    assert_int_equal(wsr_socket_buffered_amount(socket), 10 + 12 + 65000);
 }
 
 static void buffered_amount_grows_in_the_call(struct world *world)
 {
-    sim_script(world->sim, OPENED "expect text; expect text; expect text; expect text; close 1000; expect close; fin");
+    sim_script(world->sim, OPENED "expect text; expect text; expect text; expect text; expect text; expect text; "
+        "wait 1; close 1000; expect close; fin");
     world->react = count_in_open;
     world_connect(world);
     assert_int_equal(wsr_socket_buffered_amount(socket_of(world)), 0);
@@ -226,12 +237,12 @@ static void falls_while_closing(void **state)
     world_each_seed(buffered_amount_falls_while_closing, NULL);
 }
 
-/* OQ-8, BUF-08, BUF-10: refused over the cap, then writable, then it fits again. Nothing is lost or doubled. */
 static bool is_writable(struct world *world)
 {
     return world->sockets[0].writable;
 }
 
+/* OQ-8, BUF-08, BUF-10, F13: refused over the cap, then writable, then it fits again. Nothing is lost or doubled. */
 static void a_full_queue_refuses_and_tells_when_it_is_writable(struct world *world)
 {
     sim_script(world->sim, OPENED "slow 500; expect close; close 1000; fin");

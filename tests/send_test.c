@@ -238,6 +238,11 @@ static void settle(struct client *client)
     } while (client_statistics(client).wire_sent_bytes != sent);
 }
 
+static bool has_drained(struct client *client)
+{
+    return wsr_socket_buffered_amount(client->context) == 0;
+}
+
 /* OQ-8, BUF-10: refused, nothing queued, one writable event when it has drained to half */
 static void run_into_the_cap(struct client *client)
 {
@@ -281,6 +286,30 @@ static void over_the_cap_is_refused_until_a_writable_event(void **state)
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
     options.send_queue_max_bytes = 100000;
     client_each(run_into_the_cap, &options, "upgrade; stop; hold; read; sink");
+}
+
+/* BUF-10: the cap that nobody has set is 64 MiB, and a message may fill it. */
+static void fill_the_default_queue(struct client *client)
+{
+    struct iovec parts[17];
+    struct wsr_socket *socket = client_connect_open(client);
+    for (unsigned i = 0; i < 16; i++)
+        parts[i] = (struct iovec){ pattern, sizeof pattern };
+    parts[16] = (struct iovec){ pattern, 1 };
+    assert_int_equal(wsr_send_gather(socket, WSR_BINARY, parts, 17), WSR_ERR_ARGUMENT);
+    assert_int_equal(wsr_socket_buffered_amount(socket), 0);
+    assert_int_equal(wsr_send_gather(socket, WSR_BINARY, parts, 16), 0);
+    assert_int_equal(wsr_socket_buffered_amount(socket), 16 * sizeof pattern);
+    client->context = socket;
+    client_until_true(client, has_drained);
+    peer_await_messages(client->peer, 1);
+    assert_int_equal(peer_bytes(client->peer), 16 * sizeof pattern);
+}
+
+static void the_default_cap_is_64_mib(void **state)
+{
+    (void)state;
+    client_each(fill_the_default_queue, NULL, "upgrade; sink");
 }
 
 /* send_pool_bytes: the slabs of a worker are shared, and a socket that finds none is told when there are some again. */
@@ -550,7 +579,7 @@ static void check_all_illegal(struct wsr_socket *socket)
         assert_int_equal(wsr_close(socket, 3000, not_utf8[i].text, not_utf8[i].len), WSR_ERR_SYNTAX);
 }
 
-/* CLOSE-01 to 04: in every state, and nothing has changed */
+/* CLOSE-01 to 04, CLOSE-11, OQ-3: in every state, and nothing has changed */
 static void refuse_closes(struct client *client)
 {
     assert_int_equal(wsr_close(NULL, 1000, NULL, 0), WSR_ERR_ARGUMENT);
@@ -583,9 +612,12 @@ static void illegal_closes_are_refused_in_every_state(void **state)
 static void write_closes(struct client *client)
 {
     static const char *const euros = "\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC";
-    char longest[124];
+    char longest[124], widest[124];
     memset(longest, 'r', 123);
     longest[123] = '\0';
+    for (unsigned i = 0; i < 41; i++)
+        memcpy(widest + 3 * i, euros, 3);
+    widest[123] = '\0';
     const struct {
         int code;
         const char *reason;
@@ -604,6 +636,7 @@ static void write_closes(struct client *client)
         { 0, "why", WSR_ZSTRING, "close 1000 why\n", 1000 },
         { 1000, euros, WSR_ZSTRING, "close 1000 \xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC\n", 1000 },
         { 4000, longest, WSR_ZSTRING, "close 4000 rrr", 4000 },
+        { 4000, widest, WSR_ZSTRING, "close 4000 \xE2\x82\xAC", 4000 },
         { 4000, longest, 123, "close 4000 rrr", 4000 },
     };
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -663,6 +696,7 @@ int main(void)
         cmocka_unit_test(wrong_arguments_send_nothing),
         cmocka_unit_test(text_that_is_not_utf8_leaves_everything_unchanged),
         cmocka_unit_test(over_the_cap_is_refused_until_a_writable_event),
+        cmocka_unit_test(the_default_cap_is_64_mib),
         cmocka_unit_test(without_slabs_a_send_is_refused_until_a_writable_event),
         cmocka_unit_test(fifty_messages_and_a_close_to_a_slow_reader),
         cmocka_unit_test(eight_threads_to_one_socket_keep_their_order),

@@ -341,7 +341,8 @@ static void reserved_bits_and_opcodes_fail_after_what_came_before(void **state)
         { "AB 3.5", "d201 'b'", "fail(1002)" },
         { "AB 3.6", "e900", "fail(1002)" },
         { "AB 3.7", "f800", "fail(1002)" },
-        { "PMD-40", "c900", "fail(1002)" },
+        { "PMD-40 ping", "c900", "fail(1002)" },
+        { "PMD-40 continuation", "0101 'a' c001 'b'", "fail(1002)" },
         { "AB 4.1.1 RECV-02", "8300", "fail(1002)" },
         { "AB 4.1.2", "8401 'a'", "fail(1002)" },
         { "AB 4.1.3", "8101 'a' 8500 8900", "text(a) fail(1002)" },
@@ -725,6 +726,7 @@ static void what_was_lent_comes_back_with_the_next_call(void **state)
     }
 }
 
+/* F8 */
 static void without_memory_the_connection_fails_and_nothing_leaks(void **state)
 {
     static const struct row rows[] = {
@@ -854,6 +856,7 @@ static void heads_pass_at_the_limit_and_fail_above_it(void **state)
     }
 }
 
+/* F8 */
 static void without_memory_for_the_answer_the_upgrade_fails(void **state)
 {
     (void)state;

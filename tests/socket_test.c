@@ -331,7 +331,7 @@ static void check_state(struct client *client, const struct wsr_event *event)
     assert_int_equal(wsr_socket_ready_state(event->socket), seen[event->type]);
 }
 
-/* EVT-02, EVT-03, EVT-04, EVT-18 (with a worker, the failure is found on its thread), WPT readyState/006 to 008, events/015 */
+/* EVT-02 to 04, WPT readyState/006 to 008, events/015. EVT-18: with a worker, the failure is found on its thread. */
 static void see_states(struct client *client)
 {
     for (unsigned i = 0; i < 4; i++) {

@@ -211,7 +211,7 @@ static void read_request(struct sim_peer *peer, const char *text)
     log_line(peer, SIM_REQUEST, "request %s", line);
 }
 
-/* SEND-12: no fragments. SEND-13: nothing but a Pong after the Close (OQ-9). CLOSE-13: the codes that no frame carries. */
+/* SEND-12: no fragments. SEND-13: nothing but a Pong after the Close (OQ-9). CLOSE-13: the codes of no frame. */
 static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *payload, size_t len)
 {
     static const enum sim_seen kinds[16] = { [1] = SIM_TEXT, [2] = SIM_BINARY, [8] = SIM_CLOSE, [9] = SIM_PING,
