@@ -78,7 +78,7 @@ struct wsr_socket *client_connect_open(struct client *client)
 
 static void write_line(struct client *client, const struct wsr_event *event)
 {
-    static const char *const names[] = { "", "open", "", "error", "close", "writable" };
+    static const char *const names[] = { "", "open", "", "error", "close", "writable", "pong" };
     char line[192];
     int len = event->len <= PAYLOAD_LOGGED_MAX ? (int)event->len : 0;
     const char *data = len > 0 ? event->data : "";

@@ -49,6 +49,8 @@ struct line {
     bool stopped, echoes, sinks, corked, is_upgraded;
     bool fin_when_sent, end_when_sent, fin_sent;
     struct bytes in, out, log, request;
+    uint8_t close[125];                /* payload of the client's Close */
+    size_t close_bytes;
     char from[INET_ADDRSTRLEN];
 };
 
@@ -60,6 +62,8 @@ struct peer {
     uint16_t port;
     char url[48];
     char *script;
+    const struct peer_route *routes;
+    size_t routes_count;
     bool stopping;
     unsigned gos;
     uint64_t messages_count, messages_bytes;
@@ -219,18 +223,40 @@ static void find_header(const struct line *line, const char *name, char *to, siz
     }
 }
 
-static void tell_upgrade(struct line *line, const char *header)
+static void find_accept(const struct line *line, char accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1])
 {
-    char key[64], accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
+    char key[64];
     find_header(line, "Sec-WebSocket-Key", key, sizeof key);
     if (strlen(key) != WSR_HANDSHAKE_KEY_CHARS || wsr_handshake_accept(accept, key) != 0)
         die("the request has no key");
+}
+
+static void tell_upgrade(struct line *line, const char *header)
+{
+    char accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
+    find_accept(line, accept);
     tell_http(line, "HTTP/1.1 101 Switching Protocols|Upgrade: websocket|Connection: Upgrade|Sec-WebSocket-Accept: ");
     tell_http(line, accept);
     tell_http(line, "|");
-    tell_http(line, header);
-    tell_http(line, header[0] != '\0' ? "||" : "|");
+    size_t len = strlen(header);
+    bool has_value = len >= 2 && strcmp(header + len - 2, ": ") != 0;
+    tell_http(line, has_value ? header : "");
+    tell_http(line, has_value ? "||" : "|");
     line->is_upgraded = true;
+}
+
+/* "NAME VALUE" */
+static void demand(struct line *line, const char *demanded)
+{
+    char name[64], value[256];
+    size_t name_len = strcspn(demanded, " ");
+    snprintf(name, sizeof name, "%.*s", (int)name_len, demanded);
+    find_header(line, name, value, sizeof value);
+    if (strcmp(value, demanded + name_len + (demanded[name_len] == ' ')) == 0)
+        return;
+    tell_http(line, "HTTP/1.1 401 Unauthorized|WWW-Authenticate: Basic|Content-Length: 0||");
+    line->fin_when_sent = true;
+    line->next_step = NULL;
 }
 
 static void tell_hex(struct line *line, const char *hex)
@@ -243,6 +269,28 @@ static void tell_hex(struct line *line, const char *hex)
 }
 
 /* ---- The script ---- */
+
+/* Write @text into @to, with what the request says in place of each $NAME. */
+static void expand(const struct line *line, const char *text, char *to, size_t to_bytes)
+{
+    size_t len = 0;
+    while (*text != '\0' && len + 1 < to_bytes) {
+        if (*text != '$') {
+            to[len++] = *text++;
+            continue;
+        }
+        char name[64], value[256];
+        size_t name_len = strspn(text + 1, "-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+        snprintf(name, sizeof name, "%.*s", (int)name_len, text + 1);
+        text += 1 + name_len;
+        if (strcmp(name, "accept") == 0)
+            find_accept(line, value);
+        else
+            find_header(line, name, value, sizeof value);
+        len += (size_t)snprintf(to + len, to_bytes - len, "%.*s", (int)strcspn(value, ","), value);
+    }
+    to[len < to_bytes ? len : to_bytes - 1] = '\0';
+}
 
 static bool await_kind(struct line *line, enum seen seen)
 {
@@ -264,6 +312,10 @@ static void act(struct line *line, const char *step, const char *rest)
     }
     if (strcmp(step, "close") == 0) {
         tell_close(line, rest);
+    } else if (strcmp(step, "demand") == 0) {
+        demand(line, rest);
+    } else if (strcmp(step, "reply") == 0) {
+        tell_frame(line, 8, line->close, line->close_bytes);
     } else if (strcmp(step, "http") == 0) {
         tell_http(line, rest);
     } else if (strcmp(step, "big") == 0) {
@@ -301,11 +353,12 @@ static void act(struct line *line, const char *step, const char *rest)
 static bool waits(struct line *line, const char *step, const char *rest, bool *is_done)
 {
     *is_done = true;
-    if (strcmp(step, "upgrade") == 0 || strcmp(step, "request") == 0) {
+    if (strcmp(step, "upgrade") == 0 || strcmp(step, "request") == 0 || strcmp(step, "demand") == 0) {
         if (line->seen[SEEN_REQUEST] == 0)
             return true;
         if (step[0] == 'u')
             tell_upgrade(line, rest);
+        *is_done = step[0] != 'd';
         return false;
     }
     if (strcmp(step, "expect") == 0) {
@@ -332,22 +385,35 @@ static bool waits(struct line *line, const char *step, const char *rest, bool *i
     return false;
 }
 
+/* Copy the step at hand. */
+static void read_step(struct line *line, size_t len, char *step, size_t step_bytes)
+{
+    char raw[512];
+    const char *begin = line->next_step + strspn(line->next_step, " ");
+    snprintf(raw, sizeof raw, "%.*s", (int)(line->next_step + len - begin), begin);
+    if (line->seen[SEEN_REQUEST] == 0) {
+        snprintf(step, step_bytes, "%s", raw);
+        return;
+    }
+    expand(line, raw, step, step_bytes);
+    line->is_upgraded |= strncmp(raw, "http ", 5) == 0 && strstr(raw, "$accept") != NULL;
+}
+
 static void run_script(struct line *line)
 {
     while (line->fd >= 0 && line->next_step != NULL) {
         char step[512];
         size_t len = strcspn(line->next_step, ";");
-        const char *begin = line->next_step + strspn(line->next_step, " ");
-        snprintf(step, sizeof step, "%.*s", (int)(line->next_step + len - begin), begin);
+        read_step(line, len, step, sizeof step);
         char *rest = step + strcspn(step, " ");
         if (*rest != '\0')
             *rest++ = '\0';
         bool is_done;
         if (waits(line, step, rest, &is_done))
             break;
+        line->next_step = line->next_step[len] == ';' ? line->next_step + len + 1 : NULL;
         if (!is_done && step[0] != '\0')
             act(line, step, rest);
-        line->next_step = line->next_step[len] == ';' ? line->next_step + len + 1 : NULL;
         if (line->fd >= 0 && !line->corked)
             flush(line);
     }
@@ -385,6 +451,8 @@ static void on_frame(struct line *line, uint8_t opcode, const uint8_t *payload, 
     if (opcode == 1 || opcode == 2) {
         on_message(line, opcode, payload, len);
     } else if (opcode == 8) {
+        line->close_bytes = len < sizeof line->close ? len : sizeof line->close;
+        memcpy(line->close, payload, line->close_bytes);
         if (len < 2)
             note(line, SEEN_CLOSE, "close");
         else
@@ -421,6 +489,21 @@ static size_t take_frame(struct line *line, uint8_t *data, size_t bytes)
     return head + (size_t)len;
 }
 
+/* The script of the path that was asked for, if there is one. */
+static void choose_route(struct line *line)
+{
+    const struct peer *peer = line->peer;
+    const char *path = strchr(text_of(&line->request), ' ');
+    for (size_t i = 0; path != NULL && i < peer->routes_count; i++) {
+        const struct peer_route *route = &peer->routes[i];
+        if (strlen(route->path) != strcspn(path + 1, "? ") || strncmp(path + 1, route->path, strlen(route->path)) != 0)
+            continue;
+        free(line->script);
+        line->script = line->next_step = strdup(route->script);
+        return;
+    }
+}
+
 static void take_request(struct line *line)
 {
     const char *begin = (const char *)line->in.data + line->in.first;
@@ -430,6 +513,7 @@ static void take_request(struct line *line)
     append(&line->request, begin, (size_t)(end - begin) + 4);
     line->in.first += (size_t)(end - begin) + 4;
     note(line, SEEN_REQUEST, "request %.*s", (int)strcspn(begin, "\r"), begin);
+    choose_route(line);
 }
 
 static void digest(struct line *line)
@@ -630,6 +714,14 @@ void peer_script(struct peer *peer, const char *script)
     pthread_mutex_lock(&peer->lock);
     free(peer->script);
     peer->script = strdup(script);
+    pthread_mutex_unlock(&peer->lock);
+}
+
+void peer_routes(struct peer *peer, const struct peer_route *routes, size_t count)
+{
+    pthread_mutex_lock(&peer->lock);
+    peer->routes = routes;
+    peer->routes_count = count;
     pthread_mutex_unlock(&peer->lock);
 }
 

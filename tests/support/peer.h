@@ -11,13 +11,16 @@ struct peer;
 
 /*
  * Listen on a free port of 127.0.0.1. Every connection follows @script from its beginning. Steps are separated by
- * semicolons and done one after the other; those that wait are marked *.
+ * semicolons and done one after the other; those that wait are marked *. Once the request is there, $NAME stands for
+ * the value of that header up to a comma, $accept for what Sec-WebSocket-Accept has to say.
  *
  *   request                * await the request
- *   upgrade [HEADER LINE]  * the same, then send the 101
- *   http TEXT              send TEXT, in which | is a line end
+ *   upgrade [HEADER LINE]  * the same, then send the 101; a header without a value is left out
+ *   demand NAME VALUE      * the same, then answer 401 and end unless that header has that value
+ *   http TEXT              send TEXT, in which | is a line end; with $accept in it, frames follow
  *   text|binary|ping|pong [PAYLOAD], close [CODE [REASON]]
  *                          send a frame
+ *   reply                  send the client's Close back
  *   big N                  send a binary message of N bytes: peer_pattern()
  *   texts N                send N text messages with the payloads 0 to N-1
  *   raw HEX                send bytes
@@ -42,6 +45,15 @@ const char *peer_url(const struct peer *peer);
 uint16_t peer_port(const struct peer *peer);
 /* Connections that come from now on follow another script. */
 void peer_script(struct peer *peer, const char *script);
+
+/* A path of the request, and what is done for it. */
+struct peer_route {
+    const char *path;
+    const char *script;
+};
+/* Connections that come from now on follow, once their request is there, the route of its path if there is one. @routes
+ * stay the caller's, until the peer is stopped. */
+void peer_routes(struct peer *peer, const struct peer_route *routes, size_t count);
 void peer_go(struct peer *peer);
 unsigned peer_connections(struct peer *peer);
 
