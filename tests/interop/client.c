@@ -255,7 +255,7 @@ static const struct {
 };
 
 static const char *const event_names[WSR_EVENT_TYPES_COUNT] = {
-    "none", "open", "message", "error", "close", "writable"
+    "none", "open", "message", "error", "close", "writable", "pong"
 };
 
 /* ---- Events ------------------------------------------------------------------------------------ */
@@ -265,6 +265,7 @@ static void check_order(struct peer *peer, const struct wsr_event *event)
     static const enum wsr_ready_state want[WSR_EVENT_TYPES_COUNT] = {
         [WSR_EVENT_OPEN] = WSR_OPEN,      [WSR_EVENT_MESSAGE] = WSR_OPEN,  [WSR_EVENT_ERROR] = WSR_CLOSED,
         [WSR_EVENT_CLOSE] = WSR_CLOSED,   [WSR_EVENT_WRITABLE] = WSR_OPEN,
+        [WSR_EVENT_PONG] = WSR_OPEN,
     };
     const uint64_t *counts = peer->counts;
     enum wsr_ready_state state = wsr_socket_ready_state(peer->socket);
