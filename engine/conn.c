@@ -308,7 +308,7 @@ static void go_on(struct wsr_conn *c)
         return;
     }
     if (c->state == WSR_CONN_OPEN && c->session.state == WSR_SESSION_FAILED) {
-        if (wsr_deliver_has_passed(&c->host->deliver, c->fail_after))
+        if (wsr_deliver_has_passed(&c->host->deliver, c->fail_after) && !c->host->has_more_commands)
             wsr_conn_close_failed(c);
         else
             wsr_conn_rest(c);

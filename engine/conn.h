@@ -105,6 +105,7 @@ struct wsr_conn_host {
     uint32_t receives_started;           /* in this turn */
     bool is_ending;                      /* connections are being killed: none waits for the consumer any more */
     bool is_resuming;
+    bool has_more_commands;              /* this turn had too many: the rest is run in the next */
     bool goes_on;                        /* something rests that needs nobody else: the next turn does not wait */
     struct wsr_conn_counts counts;
     /* Wakes the worker for a command pushed by another thread. */

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 
-
 struct wsr_chunk *wsr_conn_control_frame(struct wsr_conn *c, enum wsr_opcode opcode, struct wsr_bytes payload)
 {
     uint8_t key[4];

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define COMPLETIONS_PER_TURN 256u
+#define COMMANDS_PER_TURN 4096u   /* threads that never stop sending must not keep the worker from the kernel */
 #define SPINS_PER_CLOCK_READ 32u
 
 static struct wsr_worker *worker_of(struct wsr_conn_host *host)
@@ -221,9 +222,14 @@ static void run_command(struct wsr_worker *w, struct wsr_command *command)
 
 static void run_commands(struct wsr_worker *w)
 {
-    struct wsr_ring_node *node;
-    while ((node = wsr_ring_mpsc_pop(&w->host.commands)) != NULL)
+    w->host.has_more_commands = false;
+    for (unsigned i = 0; i < COMMANDS_PER_TURN; i++) {
+        struct wsr_ring_node *node = wsr_ring_mpsc_pop(&w->host.commands);
+        if (node == NULL)
+            return;
         run_command(w, wsr_container_of(node, struct wsr_command, node));
+    }
+    w->host.has_more_commands = w->host.goes_on = true;
 }
 
 static void run_timers(struct wsr_worker *w)
@@ -259,7 +265,7 @@ static bool publish(struct wsr_worker *w)
         return false;
     if (w->is_inline)
         return true;
-    /* The events are visible before the look at the flag; pairs with the fence in wsr_worker_consumer_sleeps(). */
+    /* The events are visible before the look at the flag; pairs with the fence in fall_asleep() of poll.c. */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&w->consumer_asleep, memory_order_relaxed) != 0 &&
         atomic_exchange_explicit(&w->consumer_asleep, 0, memory_order_relaxed) != 0) {
@@ -425,7 +431,9 @@ void wsr_worker_end(struct wsr_worker *w)
 {
     struct wsr_driver *driver = driver_of(w);
     if (!is_broken(w)) {
-        run_commands(w);
+        do
+            run_commands(w);
+        while (w->host.has_more_commands);
         for_each_live(w, wsr_conn_farewell);
         wsr_conn_flush_unsent(&w->host);
         /* What the kernel takes at once is sent; the rest is given up with the connection. */
