@@ -329,8 +329,11 @@ static int open_conn(struct wsr_load_lane *lane, struct wsr_load_conn *c)
     if (options->workers > 0)
         socket_options.worker = lane->index + 1;
     c->opened_ns = clock_ns();
-    return wsr_socket_open(lane->engine, options->url, WSR_ZSTRING, options->subprotocols.items,
-                           options->subprotocols.count, &socket_options, &c->socket);
+    int rc = wsr_socket_open(lane->engine, options->url, WSR_ZSTRING, options->subprotocols.items,
+                             options->subprotocols.count, &socket_options, &c->socket);
+    if (rc == 0)
+        wsr_socket_set_binary_type(c->socket, WSR_ARRAYBUFFER);
+    return rc;
 }
 
 /* How many connections of this lane --connect-rate has allowed by now. */

@@ -58,6 +58,8 @@ struct wsr_link {
     struct wsr_conn_response *response;  /* from the conn to the socket, by the open or error event; malloc, or NULL */
     struct wsr_conn *conn;               /* worker: NULL when there is none (any more) */
     struct wsr_link *gone_next;          /* worker: links that wait for room to tell GONE */
+    /* enum wsr_binary_type, set by the consumer; a hint to the worker, so without order */
+    _Atomic uint32_t binary_type;
     _Atomic uint64_t sent_bytes;         /* payload accepted by wsr_send(); only grows */
     _Atomic uint64_t credited_bytes;     /* of it, accepted by the kernel; written by the worker, read by wsr_send() */
     _Atomic uint64_t refused_bytes;      /* largest send refused since the last writable event */
@@ -93,6 +95,8 @@ struct wsr_conn_host {
     uint64_t send_queue_max_bytes;
     uint64_t ping_mark;                  /* random: tells the engine's own Ping payloads from others */
     uint64_t now_ns;                     /* of this turn */
+    const struct wsr_conn *parsing;      /* while its session is fed, from parsing_buffer */
+    struct wsr_loan *parsing_buffer;
     struct wsr_conn *slots;
     uint32_t slots_count;
     uint32_t slots_used;                 /* slots below it have been in use */

@@ -39,6 +39,9 @@ void wsr_conn_open_expired(struct wsr_conn *conn);
 void wsr_conn_connected(struct wsr_conn *conn, int32_t result);
 void wsr_conn_found(struct wsr_conn *conn);
 
+/* conn_memory.c */
+extern const struct wsr_session_memory wsr_conn_memory;    /* context: the host */
+
 /* conn_receive.c */
 bool wsr_conn_is_reading(const struct wsr_conn *conn);
 void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *completion);

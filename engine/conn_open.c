@@ -13,25 +13,6 @@ void wsr_conn_opening_free(struct wsr_opening *opening)
     free(opening);
 }
 
-static uint8_t *grow_block(void *context, uint8_t *old, size_t used, size_t wanted, size_t *capacity)
-{
-    struct wsr_conn_host *host = context;
-    struct wsr_loan *block = old != NULL ? wsr_pool_block_of(old) : NULL;
-    block = wsr_pool_block_grow(host->pool, block, used, wanted);
-    if (block == NULL)
-        return NULL;
-    *capacity = block->capacity;
-    return wsr_pool_block_bytes(block);
-}
-
-static void release_block(void *context, uint8_t *block)
-{
-    (void)context;
-    wsr_pool_unuse(wsr_pool_block_of(block));
-}
-
-static const struct wsr_session_memory session_memory = { grow_block, release_block };
-
 static void try_next_address(struct wsr_conn *c)
 {
     struct wsr_conn_host *host = c->host;
@@ -92,7 +73,7 @@ void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
                             .file = -1 };
     link->opening = NULL;
     link->conn = c;
-    wsr_session_init(&c->session, &host->limits, &session_memory, host, &c->opening->upgrade);
+    wsr_session_init(&c->session, &host->limits, &wsr_conn_memory, host, &c->opening->upgrade);
     wsr_conn_enter(c, WSR_CONN_DIALING);
     c->opening->dial.deadline_ns = wsr_conn_after(c, host->open_timeout_ns);
     wsr_timer_arm(host->wheel, &c->timer, c->opening->dial.deadline_ns);

@@ -163,6 +163,8 @@ static bool makes_events(const struct wsr_conn *c)
 static bool parse(struct wsr_conn *c, struct wsr_loan *buffer)
 {
     const uint8_t *bytes = wsr_pool_bytes(buffer);
+    c->host->parsing = c;
+    c->host->parsing_buffer = buffer;
     while (buffer->parsed < buffer->filled && wsr_conn_is_reading(c)) {
         if (WSR_UNLIKELY(is_paused(c)))
             return false;

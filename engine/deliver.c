@@ -1,6 +1,8 @@
 /* Filling event slots, and emptying them. */
 #include "deliver.h"
 
+#include "pieces.h"
+
 static void count(_Atomic uint64_t *counter, uint64_t by)
 {
     /* One writer: see wsr_deliver. */
@@ -45,6 +47,13 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
     }
     event->data = data.data;
     struct wsr_loan *loan = block != NULL ? wsr_pool_block_of(block) : NULL;
+    const struct wsr_pieces *pieces = loan != NULL ? wsr_pieces_of(loan) : NULL;
+    if (WSR_UNLIKELY(pieces != NULL)) {
+        wsr_pieces_lend(loan);
+        count(pieces->is_copied ? &deliver->copied : &deliver->lent, 1);
+        event->loan = loan;
+        return;
+    }
     if (loan == NULL && WSR_UNLIKELY(wsr_pool_is_tight(deliver->pool))) {
         loan = copy_out(deliver, data);
         if (loan != NULL)

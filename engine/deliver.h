@@ -57,7 +57,8 @@ static inline bool wsr_deliver_has_passed(const struct wsr_deliver *deliver, uin
 void wsr_deliver_plain(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t type);
 /*
  * A message: inside @buffer, of which the caller has a use, or inside @block (session memory), which passes to the
- * event. While buffers are scarce the bytes are copied instead of lent. There is room.
+ * event; @data.data is NULL when @block is a list of pieces. While buffers are scarce the bytes are copied instead of
+ * lent. There is room.
  */
 void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t kind, struct wsr_bytes data,
                          struct wsr_loan *buffer, uint8_t *block);

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "blob.h"
 #include "error.h"
 #include "socket.h"
 
@@ -114,7 +115,10 @@ static uint32_t take_events(struct wsr_consumer *consumer, struct wsr_event *eve
         }
         if (taking == TAKE) {
             bool is_rewritten = slot->type == WSR_EVENT_CLOSE && !socket->is_agreed && slot->code != 1006;
-            events[count++] = is_rewritten ? never_opened(slot, WSR_EVENT_CLOSE) : *slot;
+            events[count] = is_rewritten ? never_opened(slot, WSR_EVENT_CLOSE) : *slot;
+            if (slot->type == WSR_EVENT_MESSAGE && slot->kind == WSR_BINARY)
+                wsr_blob_shape(&events[count], wsr_socket_binary_type(socket));
+            count++;
         }
         wsr_ring_spsc_take(ring);
     }

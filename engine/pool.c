@@ -81,6 +81,7 @@ void wsr_pool_destroy(struct wsr_pool *pool)
 {
     for (struct block *next, *block = pool->all_first; block != NULL; block = next) {
         next = block->all_next;
+        free(block->loan.attached);
         free(block);
     }
     free(pool->loans);
@@ -160,6 +161,11 @@ static void go_home(struct wsr_loan *loan)
         pool->driver->ops->give(pool->driver, loan->index);
         return;
     }
+    if (loan->ending != NULL)
+        loan->ending(loan);
+    loan->ending = NULL;
+    free(loan->attached);
+    loan->attached = NULL;
     if (loan->is_lent)
         count_blocks(pool, 0 - (uint64_t)loan->capacity);
     loan->is_lent = false;
@@ -186,7 +192,7 @@ void wsr_pool_unuse(struct wsr_loan *loan)
 
 void wsr_pool_hold(struct wsr_loan *loan)
 {
-    /* The event is still lent, so `uses` keeps the memory: no order needed. */
+    /* The event is still lent, so `uses` keeps the memory, or another hold does: no order needed. */
     atomic_fetch_add_explicit(&loan->holds, HOLD_ONE, memory_order_relaxed);
 }
 
@@ -234,6 +240,16 @@ void wsr_pool_collect(struct wsr_pool *pool)
 uint32_t wsr_pool_buffers_home(const struct wsr_pool *pool)
 {
     return pool->buffers_count - atomic_load_explicit(&pool->out_count, memory_order_relaxed);
+}
+
+bool wsr_pool_is_ample(const struct wsr_pool *pool)
+{
+    return atomic_load_explicit(&pool->out_count, memory_order_relaxed) <= pool->buffers_count / 4;
+}
+
+uint32_t wsr_pool_buffer_bytes(const struct wsr_pool *pool)
+{
+    return pool->buffer_bytes;
 }
 
 bool wsr_pool_is_tight(const struct wsr_pool *pool)

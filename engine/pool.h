@@ -18,6 +18,9 @@ struct wsr_loan {
     _Atomic uint32_t holds;           /* wsr_event_hold() minus wsr_hold_release(), doubled; the lowest bit is set
                                          while in the stack of returned holds */
     uint32_t uses;                    /* worker: events that the consumer has not passed, and parsing under way */
+    /* block: what to do with its contents before its memory goes home; NULL = nothing. Worker. */
+    void (*ending)(struct wsr_loan *loan);
+    void *attached;                   /* block: malloc, freed with its contents; NULL = nothing */
     uint16_t index;                   /* buffer: number in the driver's ring */
     bool is_block;
     bool is_lent;                     /* block: counted as memory of copied messages */
@@ -52,8 +55,8 @@ static inline void wsr_pool_use(struct wsr_loan *loan)
 /* End one use; the last gives the memory back unless the application holds it. */
 void wsr_pool_unuse(struct wsr_loan *loan);
 
-/* Application: keep and give back. hold: the consumer, while lent. release: any thread; a worker that waits for memory
- * is to be woken then. */
+/* Application: keep and give back. hold: the consumer, while lent, or any thread that has a hold. release: any thread;
+ * a worker that waits for memory is to be woken then. */
 void wsr_pool_hold(struct wsr_loan *loan);
 void wsr_pool_release(struct wsr_loan *loan);
 /* Take back what wsr_pool_release() returned. */
@@ -62,6 +65,9 @@ bool wsr_pool_has_returned(const struct wsr_pool *pool);      /* something to co
 
 /* Buffers that the kernel could fill now. */
 uint32_t wsr_pool_buffers_home(const struct wsr_pool *pool);
+/* At most a quarter of the buffers is out: a message that is still being gathered may keep one. */
+bool wsr_pool_is_ample(const struct wsr_pool *pool);
+uint32_t wsr_pool_buffer_bytes(const struct wsr_pool *pool);
 /* More than half of the buffers are out: copy instead of lending. */
 bool wsr_pool_is_tight(const struct wsr_pool *pool);
 /* The memory of copied messages is at its limit. */

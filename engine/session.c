@@ -57,6 +57,7 @@ static void drop_assembly(struct wsr_session *s)
     s->assembly_used = 0;
     s->assembly_capacity = 0;
     s->message_kind = 0;
+    s->in_pieces = false;
 }
 
 static size_t larger_of(size_t a, size_t b)
@@ -312,10 +313,31 @@ static void deliver(struct wsr_session *s, struct wsr_bytes data, struct wsr_ses
 {
     event->type = WSR_SESSION_MESSAGE;
     event->kind = s->message_kind;
-    event->data = s->assembly == NULL ? data : wsr_bytes_of(s->assembly, s->assembly_used);
+    event->data = data;
+    if (s->assembly != NULL)
+        event->data = wsr_bytes_of(s->in_pieces ? NULL : s->assembly, s->assembly_used);
     event->block = s->assembly;
     s->assembly = NULL;
     drop_assembly(s);
+}
+
+/* Keep @piece of the message under way: as it lies when it may, else behind the others in one block. */
+static bool keep(struct wsr_session *s, struct wsr_bytes piece)
+{
+    const struct wsr_session_memory *memory = s->memory;
+    uint64_t most = s->fin ? s->assembly_used + piece.len + s->frame_left : s->limits->message_max_bytes;
+    if (s->assembly == NULL && piece.len > 0 && s->message_kind == WSR_BINARY && memory->stays_in_pieces != NULL)
+        s->in_pieces = memory->stays_in_pieces(s->memory_context);
+    if (!s->in_pieces)
+        return append(s, &s->assembly, &s->assembly_capacity, &s->assembly_used, piece, most);
+    if (piece.len == 0)
+        return true;
+    uint8_t *list = memory->gather(s->memory_context, s->assembly, piece, most - s->assembly_used - piece.len);
+    if (list == NULL)
+        return false;
+    s->assembly = list;
+    s->assembly_used += piece.len;
+    return true;
 }
 
 /* @piece is the next of the current frame's payload, perhaps empty. */
@@ -330,8 +352,7 @@ static void take_data(struct wsr_session *s, struct wsr_bytes piece, struct wsr_
         }
     }
     bool in_place = is_end && s->assembly == NULL;
-    uint64_t most = s->fin ? s->assembly_used + piece.len + s->frame_left : s->limits->message_max_bytes;
-    if (!in_place && !append(s, &s->assembly, &s->assembly_capacity, &s->assembly_used, piece, most))
+    if (!in_place && !keep(s, piece))
         fail(s, event, breach_of(WSR_CLOSE_INTERNAL, "no memory for a message"));
     else if (is_end)
         deliver(s, piece, event);

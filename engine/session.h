@@ -21,6 +21,12 @@ struct wsr_session_memory {
      * block, perhaps moved, with *capacity set; NULL when there is no memory, @old then being untouched. */
     uint8_t *(*grow)(void *context, uint8_t *old, size_t used, size_t wanted, size_t *capacity);
     void (*release)(void *context, uint8_t *block);
+    /* May a binary message that comes in pieces stay in them? Asked when its first piece is to be kept. NULL = no. */
+    bool (*stays_in_pieces)(void *context);
+    /* Keep @piece, which lies in the bytes being fed, behind what is at @list (NULL = nothing yet); at most @left bytes
+     * more can follow. Returns the list, perhaps moved, which release() gives back; NULL without memory, @list then
+     * being only good for release(). */
+    uint8_t *(*gather)(void *context, uint8_t *list, struct wsr_bytes piece, uint64_t left);
 };
 
 enum wsr_session_state {
@@ -50,7 +56,8 @@ struct wsr_session_event {
     uint16_t http_status;
     struct wsr_bytes data;        /* in the fed bytes, or in block; a control payload: valid until the next call */
     uint8_t *block;               /* MESSAGE: when not NULL, data lies in this block of session memory, which passes
-                                     to the receiver of the event */
+                                     to the receiver of the event. When data.data is NULL and data.len is not 0, it
+                                     is the list that gather() has made */
     struct wsr_handshake_agreement agreement;   /* views into the head; valid until the next call */
     struct wsr_bytes head;        /* UPGRADED, and FAILURE with an http_status: the whole response head; same life */
     const char *text;             /* FAILURE: static sentence */
@@ -74,7 +81,7 @@ struct wsr_session {
     void *memory_context;
     const struct wsr_simd *simd;           /* here because asking wsr_simd() costs as much as parsing a frame */
     struct wsr_session_upgrade *upgrade;   /* NULL after the upgrade */
-    uint8_t *assembly;                     /* message that is gathered, NULL when none */
+    uint8_t *assembly;                     /* message that is gathered, block or list; NULL when none */
     size_t assembly_used;
     size_t assembly_capacity;
     uint64_t frame_left;                   /* payload bytes of the current frame still to come */
@@ -90,6 +97,7 @@ struct wsr_session {
     uint8_t head[WSR_FRAME_HEAD_MAX];
     bool in_frame;                         /* a header was parsed and its payload is not yet complete */
     bool fin;                              /* of the current frame */
+    bool in_pieces;                        /* assembly is a list; false when there is none */
 };
 
 /* Start in UPGRADING. Every limit but interim_max is at least 1. @upgrade is filled by the caller (offer set, rest

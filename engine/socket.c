@@ -242,7 +242,6 @@ static struct wsr_socket *make_socket(const struct plan *plan)
     memcpy(socket->url + url_bytes, plan->url.origin.data, plan->url.origin.len);
     socket->origin = socket->url + url_bytes;
     socket->user = plan->options.user;
-    socket->binary_type = WSR_BLOB;
     return socket;
 }
 
@@ -372,13 +371,13 @@ const char *wsr_socket_response_header(const struct wsr_socket *socket, const ch
 
 enum wsr_binary_type wsr_socket_binary_type(const struct wsr_socket *socket)
 {
-    return (enum wsr_binary_type)socket->binary_type;
+    return (enum wsr_binary_type)atomic_load_explicit(&socket->link.binary_type, memory_order_relaxed);
 }
 
 void wsr_socket_set_binary_type(struct wsr_socket *socket, enum wsr_binary_type type)
 {
     if (type == WSR_BLOB || type == WSR_ARRAYBUFFER)
-        socket->binary_type = (uint8_t)type;
+        atomic_store_explicit(&socket->link.binary_type, type, memory_order_relaxed);
 }
 
 void *wsr_socket_user(const struct wsr_socket *socket)

@@ -20,7 +20,6 @@ struct wsr_socket {
     _Atomic uint32_t ready_state;         /* enum wsr_ready_state; changed by wsr_socket_enter() */
     uint32_t ring;
     uint32_t batch;                       /* of the consumer when it last took an event of this socket */
-    uint8_t binary_type;
     bool is_agreed;                       /* the open event was taken: link.agreement may be read */
     bool has_failed;                      /* the error event was taken */
     bool is_destroyed;                    /* the application gave it up; it goes with GONE */

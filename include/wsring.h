@@ -45,6 +45,7 @@ extern "C" {
 struct wsr_engine;
 struct wsr_socket;
 struct wsr_hold;
+struct wsr_blob;
 struct iovec;
 
 /* ---- Errors ------------------------------------------------------------------------------------ */
@@ -90,10 +91,15 @@ enum wsr_kind {
     WSR_BINARY = 2
 };
 
-/** binaryType. */
+/**
+ * binaryType: as what a binary message is owned, from the moment its event is taken (WHATWG WebSockets, "when a
+ * WebSocket message has been received"). Text ignores it: it is always one block.
+ */
 enum wsr_binary_type {
-    WSR_BLOB = 0,        /* the default, as in the browser */
-    WSR_ARRAYBUFFER = 1
+    WSR_BLOB = 0,        /* the default, as in the browser: immutable, in the pieces in which it came, never joined;
+                            event->data is NULL, wsr_event_view() shows the pieces, wsr_event_blob() keeps them */
+    WSR_ARRAYBUFFER = 1  /* one block at event->data, the receiver's alone: it may cast the const away and write there
+                            until the memory goes back. A message that came in one piece costs the same either way */
 };
 
 enum wsr_event_type {
@@ -118,7 +124,10 @@ enum wsr_stage {
 };
 
 enum wsr_event_flags {
-    WSR_EVENT_LAST = 1u << 0   /* nothing more was waiting in the ring when this event was taken */
+    WSR_EVENT_LAST = 1u << 0,  /* nothing more was waiting in the ring when this event was taken */
+    WSR_EVENT_BLOB = 1u << 1   /* message: a blob, so data is NULL and its bytes are had by wsr_event_view() or
+                                  wsr_event_blob(). With WSR_ARRAYBUFFER only when there was no memory to join pieces
+                                  that had come before binaryType was changed */
 };
 
 /** One event. Taken by value; what it points to is lent. */
@@ -130,14 +139,18 @@ struct wsr_event {
     uint16_t code;              /* close: code; 1006 when no Close frame came (RFC 6455 7.1.5) */
     uint16_t http_status;       /* error, close: status of the answer, 0 when none was read */
     struct wsr_socket *socket;  /* target */
-    const void *data;           /* message, pong: payload; close: reason. Not NUL-terminated, NULL when len is 0 */
-    uint64_t len;
+    const void *data;           /* message, pong: payload; close: reason. Not NUL-terminated, NULL when len is 0 and
+                                   in a blob (WSR_EVENT_BLOB) */
+    uint64_t len;               /* of all pieces together */
     uint64_t received_ns;       /* when the engine took the last byte of it from the kernel */
     union {
         const char *text;       /* all but pong: what failed, one static sentence; "" when nothing did */
         uint64_t rtt_ns;        /* pong: from wsr_ping() to received_ns; 0 when the payload was not the engine's own */
     };
-    int32_t system_errno;       /* error, close: errno, or 0 */
+    union {
+        int32_t system_errno;   /* error, close: errno, or 0 */
+        uint32_t begin;         /* blob: the engine's own */
+    };
     uint8_t stage;              /* error, close: enum wsr_stage */
     uint8_t reserved[3];
     void *loan;                 /* the engine's own: names the memory for wsr_event_hold */
@@ -156,6 +169,67 @@ WSR_API WSR_MUST_USE struct wsr_hold *wsr_event_hold(const struct wsr_event *eve
 
 /** Give back a hold; NULL is allowed. Threads: any. To be called before wsr_engine_destroy(). */
 WSR_API void wsr_hold_release(struct wsr_hold *hold);
+
+/**
+ * The payload of message @event in the pieces in which it lies, at most @parts_max of them, in order and none empty:
+ * the way to read a blob, and just as good for any other message. @parts may be NULL when @parts_max is 0.
+ *
+ * Returns the number of all pieces, which may be more than @parts_max; 0 for an empty message and for any other event.
+ * Nothing is copied or allocated. Threads: the ring's consumer, while the event is lent; any thread, while a hold of it
+ * is kept.
+ */
+WSR_API size_t wsr_event_view(const struct wsr_event *event, struct iovec *parts, size_t parts_max);
+
+/* ---- Blobs ------------------------------------------------------------------------------------- */
+
+/*
+ * A blob is a message, or a range of one, that outlives its event: immutable, counted by references, in one or more
+ * pieces that are never joined by copying. Making one copies no payload; it allocates a few words. What is kept of the
+ * receive buffers does not return to the kernel, with the same bound as for holds. Every reference is to be released
+ * before wsr_engine_destroy(). Functions without a word on threads may be called from any, also at the same time for
+ * the same blob.
+ */
+
+/**
+ * The payload of message @event, of either kind and either binaryType, as a blob with one reference, the caller's.
+ * That of an event with WSR_ARRAYBUFFER is no longer to be written to.
+ *
+ * Returns the blob, of size 0 for an empty message; NULL for any other event, and without memory
+ * (wsr_error_text() says which). Threads: as wsr_event_view().
+ */
+WSR_API WSR_MUST_USE struct wsr_blob *wsr_event_blob(const struct wsr_event *event);
+
+/** Blob.size, in bytes. */
+WSR_API uint64_t wsr_blob_size(const struct wsr_blob *blob);
+
+/**
+ * The pieces of @blob, at most @parts_max, in order and none empty. They are valid while a reference is kept. Returns
+ * the number of all pieces; 0 for an empty blob.
+ */
+WSR_API size_t wsr_blob_view(const struct wsr_blob *blob, struct iovec *parts, size_t parts_max);
+
+/**
+ * Copy bytes of @blob from @from on to @out, at most @len. Returns the number copied, fewer than @len only at the
+ * blob's end.
+ */
+WSR_API size_t wsr_blob_copy(const struct wsr_blob *blob, uint64_t from, void *out, size_t len);
+
+/** Argument of wsr_blob_slice(): the blob's end. */
+#define WSR_BLOB_END INT64_MAX
+
+/**
+ * Blob.slice(start, end): the bytes from @start up to @end as a blob that shares the memory. A negative number counts
+ * from the end, and both are cut to the blob, as the File API says; a range turned round is empty.
+ *
+ * Returns a blob with one reference, the caller's; NULL without memory.
+ */
+WSR_API WSR_MUST_USE struct wsr_blob *wsr_blob_slice(const struct wsr_blob *blob, int64_t start, int64_t end);
+
+/** One more reference. Returns @blob. */
+WSR_API struct wsr_blob *wsr_blob_retain(struct wsr_blob *blob);
+
+/** Give back one reference, with the last one the memory; NULL is allowed. */
+WSR_API void wsr_blob_release(struct wsr_blob *blob);
 
 /* ---- Engine ------------------------------------------------------------------------------------ */
 

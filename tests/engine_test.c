@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "tests/support/bytes.h"
 #include "tests/support/client.h"
 
 #define NS_PER_MS 1000000ull
@@ -357,7 +358,7 @@ static void receive_1000(struct client *client)
     assert_int_equal(statistics.buffers_count, is_small ? 2 : 64);
     assert_int_equal(statistics.messages_lent, is_small ? 0 : 1);
     assert_int_equal(statistics.messages_copied, is_small ? 1 : 0);
-    const uint8_t *data = client->last[WSR_EVENT_MESSAGE].data;
+    const char *data = bytes_of(&client->last[WSR_EVENT_MESSAGE]);
     for (size_t i = 0; i < 1000; i++)
         assert_int_equal(data[i], peer_pattern(i));
 }

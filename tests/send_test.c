@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "tests/support/bytes.h"
 #include "tests/support/client.h"
 
 #define THREADS_COUNT 8
@@ -48,7 +49,7 @@ static void compare_echo(struct client *client, const struct wsr_event *event)
         return;
     /* The length says where in the pattern it was taken from. */
     size_t from = event->len < 70000 ? event->len % 1000 : 0;
-    if (event->len > sizeof pattern || memcmp(event->data, pattern + from, event->len) != 0)
+    if (event->len > sizeof pattern || memcmp(bytes_of(event), pattern + from, event->len) != 0)
         fail_msg("an echo of %llu bytes differs", (unsigned long long)event->len);
 }
 

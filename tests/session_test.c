@@ -58,7 +58,7 @@ static void give_back(void *context, uint8_t *block)
     memory.live_count--;
 }
 
-static const struct wsr_session_memory session_memory = { grow, give_back };
+static const struct wsr_session_memory session_memory = { .grow = grow, .release = give_back };
 
 static const struct wsr_session_limits wide_limits = {
     .message_max_bytes = STREAM_MAX, .fragments_max = 1000, .head_max_bytes = 4096, .interim_max = 3

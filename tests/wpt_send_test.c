@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/support/bytes.h"
 #include "tests/support/handlers.h"
 
 #define COUNT_OF(array) (sizeof (array) / sizeof (array)[0])
@@ -29,7 +30,8 @@ static struct {
     const void *data;
     size_t len;
     enum wsr_kind kind;
-} wanted;
+    enum wsr_binary_type as;
+} wanted = { .as = WSR_BLOB };
 
 static void compare_message(struct client *client, const struct wsr_event *event)
 {
@@ -38,8 +40,10 @@ static void compare_message(struct client *client, const struct wsr_event *event
         return;
     assert_int_equal(event->kind, wanted.kind);
     assert_int_equal(event->len, wanted.len);
+    bool is_blob = wanted.kind == WSR_BINARY && wanted.as == WSR_BLOB;
+    assert_int_equal(event->flags & WSR_EVENT_BLOB, is_blob ? WSR_EVENT_BLOB : 0);
     if (wanted.len > 0)
-        assert_memory_equal(event->data, wanted.data, wanted.len);
+        assert_memory_equal(bytes_of(event), wanted.data, wanted.len);
     assert_int_equal(wsr_socket_ready_state(event->socket), WSR_OPEN);
 }
 
@@ -51,6 +55,7 @@ static void echo_once(struct client *client, enum wsr_kind kind, const void *dat
     wanted.len = len;
     wanted.kind = kind;
     client->react = compare_message;
+    wsr_socket_set_binary_type(socket, wanted.as);
     assert_int_equal(wsr_send(socket, kind, data, len), 0);
     assert_int_equal(wsr_socket_buffered_amount(socket), len);
     client_until(client, WSR_EVENT_MESSAGE, client->counts[WSR_EVENT_MESSAGE] + 1);
@@ -88,8 +93,8 @@ static void texts_come_back_as_they_were(void **state)
     handlers_each(echo_texts);
 }
 
-/* Send-65K-data, extended-payload-length, Send-binary-arraybuffer, Send-binary-65K-arraybuffer, Send-binary-blob,
- * binary/001, 002, 004, 005. SEND-04, SEND-11, RECV-10 */
+/* Send-65K-data, extended-payload-length, Send-binary-arraybuffer, Send-binary-65K-arraybuffer, binary/001, 002, 004,
+ * 005. SEND-04, SEND-11, RECV-10 */
 static void echo_sizes(struct client *client)
 {
     static const size_t sizes[] = { 10, 15, 125, 126, 65000, 0xFFFF, 0x10000, LARGEST };
@@ -97,7 +102,9 @@ static void echo_sizes(struct client *client)
         memset(sent, 'a', sizes[i]);
         echo_once(client, WSR_TEXT, sent, sizes[i]);
         fill_sent(sizes[i]);
-        echo_once(client, WSR_BINARY, sent, sizes[i]);
+        for (wanted.as = WSR_BLOB; wanted.as <= WSR_ARRAYBUFFER; wanted.as++)
+            echo_once(client, WSR_BINARY, sent, sizes[i]);
+        wanted.as = WSR_BLOB;
     }
 }
 
@@ -132,20 +139,45 @@ static void only_the_viewed_bytes_are_sent(void **state)
     handlers_each(echo_views);
 }
 
-/* binary/001, 002, 004, 005: the same bytes, whichever binaryType is set when. MSG-02, MSG-04, MSG-06 */
+static const uint64_t receive_sizes[] = { 10, 100000, 100000, 10 };
+static struct wsr_blob *received[COUNT_OF(receive_sizes)];
+
+/* Handler @n finds what handler @n - 1 has set, though all messages were there before (MSG-02). */
+static void receive_one(struct client *client, const struct wsr_event *event)
+{
+    if (event->type != WSR_EVENT_MESSAGE)
+        return;
+    uint64_t at = client->counts[WSR_EVENT_MESSAGE] - 1;
+    bool is_blob = at % 2 == 0;
+    assert_int_equal(event->kind, WSR_BINARY);
+    assert_int_equal(event->len, receive_sizes[at]);
+    assert_int_equal(event->flags & WSR_EVENT_BLOB, is_blob ? WSR_EVENT_BLOB : 0);
+    const char *bytes = bytes_of(event);
+    for (size_t i = 0; i < event->len; i++)
+        assert_int_equal((uint8_t)bytes[i], peer_pattern(i));
+    if (is_blob)
+        received[at] = wsr_event_blob(event);
+    else
+        memset((void *)(uintptr_t)event->data, 'x', event->len);        /* MSG-06: the receiver's own */
+    wsr_socket_set_binary_type(event->socket, is_blob ? WSR_ARRAYBUFFER : WSR_BLOB);
+}
+
+/* binary/001, 002: Blobs with the right size; binary/004, 005: ArrayBuffers. MSG-02, MSG-04, MSG-06 */
 static void receive_types(struct client *client)
 {
-    peer_script(client->peer, "upgrade; big 10; big 100000; echo");
-    struct wsr_socket *socket = handlers_connect(client, "/other");
-    for (uint64_t i = 0; i < 2; i++) {
-        wsr_socket_set_binary_type(socket, i == 0 ? WSR_BLOB : WSR_ARRAYBUFFER);
-        client->events_max = 1;
-        client_until(client, WSR_EVENT_MESSAGE, i + 1);
-        const struct wsr_event *message = &client->last[WSR_EVENT_MESSAGE];
-        assert_int_equal(message->kind, WSR_BINARY);
-        assert_int_equal(message->len, i == 0 ? 10 : 100000);
-        for (size_t at = 0; !client->uses_dispatch && at < message->len; at++)
-            assert_int_equal(((const uint8_t *)message->data)[at], peer_pattern(at));
+    peer_script(client->peer,
+                "upgrade; cork; big 10; big 100000; big 100000; big 10; uncork; close; expect close; fin");
+    client->react = receive_one;
+    client->events_max = 1;
+    handlers_connect(client, "/other");
+    client_until(client, WSR_EVENT_CLOSE, 1);
+    for (size_t i = 0; i < COUNT_OF(received); i += 2) {
+        static uint8_t bytes[100000];
+        assert_int_equal(wsr_blob_size(received[i]), receive_sizes[i]);
+        assert_int_equal(wsr_blob_copy(received[i], 0, bytes, sizeof bytes), receive_sizes[i]);
+        for (size_t at = 0; at < receive_sizes[i]; at++)
+            assert_int_equal(bytes[at], peer_pattern(at));
+        wsr_blob_release(received[i]);
     }
 }
 

@@ -70,6 +70,7 @@ int wsr_client_open_more(struct wsr_client *client, uint16_t port, uint32_t more
             options.user = (void *)(uintptr_t)client->count;
             if (wsr_socket_open(client->engine, url, WSR_ZSTRING, NULL, 0, &options, &grown[client->count]) != 0)
                 return refuse("no socket");
+            wsr_socket_set_binary_type(grown[client->count], WSR_ARRAYBUFFER);
             client->count++;
         }
         if (await_open(client, wave) != 0)

@@ -85,7 +85,7 @@ static void give_back(void *context, uint8_t *block)
     free(block);
 }
 
-static const struct wsr_session_memory memory = { grow, give_back };
+static const struct wsr_session_memory memory = { .grow = grow, .release = give_back };
 
 static uint64_t sum_of(uint64_t sum, struct wsr_bytes bytes)
 {

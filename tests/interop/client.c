@@ -395,6 +395,8 @@ static void open_one(void)
     peer->adler = 1;
     int rc = wsr_socket_open(run.engine, run.url, WSR_ZSTRING, run.protocols, run.protocols_count, &run.socket_options,
                              &peer->socket);
+    if (rc == 0)
+        wsr_socket_set_binary_type(peer->socket, WSR_ARRAYBUFFER);
     if (rc < 0) {
         if (!run.quiet || run.refused_count == 0)
             printf("refused %s %s\n", wsr_error_name(rc), wsr_error_text());

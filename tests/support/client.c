@@ -1,6 +1,8 @@
 /* The application's side of a test. */
 #include "tests/support/client.h"
 
+#include "tests/support/bytes.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -81,7 +83,7 @@ static void write_line(struct client *client, const struct wsr_event *event)
     static const char *const names[] = { "", "open", "", "error", "close", "writable", "pong" };
     char line[192];
     int len = event->len <= PAYLOAD_LOGGED_MAX ? (int)event->len : 0;
-    const char *data = len > 0 ? event->data : "";
+    const char *data = len > 0 ? bytes_of(event) : "";
     if (event->type == WSR_EVENT_MESSAGE)
         snprintf(line, sizeof line, "%s %llu %.*s\n", event->kind == WSR_TEXT ? "text" : "binary",
                  (unsigned long long)event->len, len, data);
@@ -101,7 +103,7 @@ void client_record(const struct wsr_event *event, void *context)
 {
     struct client *client = context;
     assert_in_range(event->type, 1, WSR_EVENT_TYPES_COUNT - 1);
-    assert_true((event->len == 0) == (event->data == NULL));
+    assert_true((event->len == 0 || (event->flags & WSR_EVENT_BLOB)) == (event->data == NULL));
     client->counts[event->type]++;
     client->last[event->type] = *event;
     write_line(client, event);

@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "tests/support/world.h"
 
+#include "tests/support/bytes.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -49,7 +51,7 @@ static void log_event(struct world *world, unsigned index, const struct wsr_even
     char *to = line + at;
     size_t room = sizeof line - (size_t)at;
     int len = (int)event->len;
-    const char *data = event->len > 0 ? event->data : "";
+    const char *data = bytes_of(event);
     switch ((enum wsr_event_type)event->type) {
     case WSR_EVENT_OPEN:
         snprintf(to, room, "open\n");
@@ -100,7 +102,9 @@ static void check_event(struct world *world, struct world_socket *s, const struc
         world_fail(world, "event %u between error and close", event->type);
     if (event->type == WSR_EVENT_OPEN ? s->opened : !s->opened && event->type < WSR_EVENT_ERROR)
         world_fail(world, "event %u: open comes once and first", event->type);
-    if ((event->data == NULL) != (event->len == 0) || (event->text == NULL && event->type != WSR_EVENT_PONG))
+    bool is_blob = (event->flags & WSR_EVENT_BLOB) != 0;
+    if ((event->data == NULL) != (event->len == 0 || is_blob) || (is_blob && event->kind != WSR_BINARY) ||
+        (event->text == NULL && event->type != WSR_EVENT_PONG))
         world_fail(world, "event %u: data and len, or text, do not fit", event->type);
     if (event->received_ns > sim_now(world->sim))
         world_fail(world, "an event from the future");
@@ -171,11 +175,11 @@ static int poll_once(struct world *world, uint64_t timeout_ns)
     if (count > (int)max)
         world_fail(world, "wsr_poll returned %d of %u", count, max);
     for (int i = 0; i < count; i++)
-        hashes[i] = sim_hash(events[i].data, events[i].len);
+        hashes[i] = sim_hash(bytes_of(&events[i]), events[i].len);
     for (int i = 0; i < count; i++)
         on_event(world, &events[i]);
     for (int i = 0; i < count; i++) {
-        if (hashes[i] != sim_hash(events[i].data, events[i].len))
+        if (hashes[i] != sim_hash(bytes_of(&events[i]), events[i].len))
             world_fail(world, "lent memory changed before the next poll");
     }
     return count;
