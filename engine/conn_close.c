@@ -10,7 +10,7 @@ struct wsr_chunk *wsr_conn_close_frame(struct wsr_conn *c, uint16_t code, struct
     return wsr_queue_close_frame(c->host->slab, code, reason, key);
 }
 
-/* Both Close frames are queued or sent, or ours alone after a failure: what is left once the queue is empty. */
+/* Both Close frames are sent, or ours alone after a failure, or nothing can be sent: what is left to do then. */
 void wsr_conn_last_byte_left(struct wsr_conn *c)
 {
     if (c->marks & MARK_INPUT_ENDED) {
@@ -106,7 +106,9 @@ void wsr_conn_peer_closed(struct wsr_conn *c, const struct wsr_session_event *ev
     /* CLOSE-20: messages that have not begun to leave are dropped; our Close echoes the code alone (OQ-11). */
     wsr_queue_drop_messages(&c->queue, c->host->slab);
     if (c->state == WSR_CONN_CLOSING) {
-        if (wsr_queue_is_empty(&c->queue))
+        if (c->marks & MARK_CLOSE_LEFT)
+            wsr_queue_drop_pongs(&c->queue, c->host->slab);
+        if ((c->marks & MARK_CLOSE_LEFT) || wsr_queue_is_empty(&c->queue))
             wsr_conn_last_byte_left(c);
         return;
     }

@@ -204,7 +204,7 @@ static void on_end(struct wsr_conn *c)
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, system_errno, system_errno == 0 ? cut_short : end_text(system_errno));
     } else if (wsr_conn_handshake_is_over(c)) {
         /* Our Close may still be on its way when only the server's direction has ended. */
-        if (wsr_queue_is_empty(&c->queue) || system_errno != 0)
+        if (wsr_queue_is_empty(&c->queue) || (c->marks & MARK_CLOSE_LEFT) || system_errno != 0)
             wsr_conn_begin_drain(c);
     } else if (c->session.state == WSR_SESSION_FAILED) {
         return;     /* the Close that is owed comes first: resume() or the timer sees to it */

@@ -114,6 +114,13 @@ static void on_send_broken(struct wsr_conn *c, int system_errno)
         wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
 }
 
+/* From our Close on, nothing but Pongs is queued behind it. */
+static bool has_close_left(const struct wsr_conn *c)
+{
+    bool is_queued = c->session.state == WSR_SESSION_CLOSE_SENT || c->session.state == WSR_SESSION_CLOSED;
+    return is_queued && wsr_queue_has_pongs_only(&c->queue);
+}
+
 void wsr_conn_sent(struct wsr_conn *c, int32_t result)
 {
     uint64_t bytes = result > 0 ? (uint64_t)result : 0;
@@ -123,9 +130,8 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     wsr_conn_count(&c->link->credited_bytes, credit.payload_bytes);
     if (credit.was_short)
         wsr_conn_count(&c->host->counts.short_sends, 1);
-    /* From our Close on, nothing but Pongs is queued behind it. */
-    bool is_close_queued = c->session.state == WSR_SESSION_CLOSE_SENT || c->session.state == WSR_SESSION_CLOSED;
-    if (is_close_queued && wsr_queue_is_empty(&c->queue))
+    bool has_close_just_left = !(c->marks & MARK_CLOSE_LEFT) && has_close_left(c);
+    if (has_close_just_left)
         c->marks |= MARK_CLOSE_LEFT;
     if (c->state == WSR_CONN_DRAINING) {
         wsr_conn_finish_drain(c);
@@ -133,14 +139,16 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     }
     if (c->close_code != 0)             /* CLOSE-20: what was given to the kernel may have landed short */
         wsr_queue_drop_messages(&c->queue, c->host->slab);
+    if (wsr_conn_handshake_is_over(c) && (c->marks & MARK_CLOSE_LEFT))
+        wsr_queue_drop_pongs(&c->queue, c->host->slab);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
         on_send_broken(c, -result);
         return;
     }
     wsr_conn_tell_writable(c);
-    if (!wsr_queue_is_empty(&c->queue)) {
+    bool is_empty = wsr_queue_is_empty(&c->queue);
+    if (!is_empty)
         wsr_conn_mark_unsent(c);
-    } else if (wsr_conn_handshake_is_over(c)) {
+    if (wsr_conn_handshake_is_over(c) && (is_empty || (has_close_just_left && c->failure_text == NULL)))
         wsr_conn_last_byte_left(c);
-    }
 }

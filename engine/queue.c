@@ -87,6 +87,35 @@ void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab)
     wsr_slab_give(slab, found);
 }
 
+void wsr_queue_drop_pongs(struct wsr_queue *queue, struct wsr_slab *slab)
+{
+    struct wsr_chunk *before = boundary(queue);
+    struct wsr_chunk *chunk = before == NULL ? queue->first : before->next;
+    while (chunk != NULL) {
+        struct wsr_chunk *next = chunk->next;
+        if (!chunk->is_pong) {
+            before = chunk;
+        } else {
+            if (before == NULL)
+                queue->first = next;
+            else
+                before->next = next;
+            queue->pongs_count--;
+            wsr_slab_give(slab, chunk);
+        }
+        chunk = next;
+    }
+    queue->last = before;
+}
+
+bool wsr_queue_has_pongs_only(const struct wsr_queue *queue)
+{
+    const struct wsr_chunk *chunk = queue->first;
+    while (chunk != NULL && chunk->is_pong)
+        chunk = chunk->next;
+    return chunk == NULL;
+}
+
 struct wsr_chunk *wsr_queue_control_frame(struct wsr_slab *slab, enum wsr_opcode opcode, struct wsr_bytes payload,
                                           const uint8_t key[4])
 {

@@ -36,6 +36,10 @@ void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message);
 void wsr_queue_push_control(struct wsr_queue *queue, struct wsr_chunk *control);
 /* Give up the newest Pong that has not begun to leave, if there is one (CTL-03). */
 void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab);
+/* Give up every Pong that has not begun to leave (CTL-04). */
+void wsr_queue_drop_pongs(struct wsr_queue *queue, struct wsr_slab *slab);
+/* Is there nothing but Pongs, or nothing at all? */
+bool wsr_queue_has_pongs_only(const struct wsr_queue *queue);
 /* A chunk with a whole control frame, masked with @key; NULL without memory. */
 struct wsr_chunk *wsr_queue_control_frame(struct wsr_slab *slab, enum wsr_opcode opcode, struct wsr_bytes payload,
                                           const uint8_t key[4]);

@@ -130,6 +130,24 @@ static void the_client_closes_first(void **state)
     world_play(scenes, COUNT(scenes));
 }
 
+/* CLOSE-25, CLOSE-29, CTL-04: a Pong that waits behind our Close, for a server that takes no byte more of it, delays
+ * nothing and makes no end unclean. */
+static void a_pong_behind_our_close_holds_up_nothing(void **state)
+{
+    static const struct world_scene scenes[] = {
+        { .name = "asked for after our Close", .script = OPENED "window 8; expect close; ping x; wait 5; close 1000; "
+          "fin", .on_open = "close 1000", .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n" },
+        { .name = "the same, no FIN", .script = OPENED "window 8; expect close; ping x; wait 5; close 1000",
+          .on_open = "close 1000", .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n",
+          .least_ms = 2000 },
+        { .name = "behind a message", .script = OPENED "stop; wait 5; ping x; wait 5; window 15; expect close; "
+          "close 1000; fin", .on_open = "text a; close 1000", .events = "open\nclose 1000 clean\n",
+          .peer = REQUEST "text 1 a\nclose 1000\nend\n" },
+    };
+    (void)state;
+    world_play(scenes, COUNT(scenes));
+}
+
 /* The limits can be set; CLOSE-26 */
 static void the_limits_of_closing_can_be_set(void **state)
 {
@@ -447,6 +465,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_server_closes_first),
         cmocka_unit_test(the_client_closes_first),
+        cmocka_unit_test(a_pong_behind_our_close_holds_up_nothing),
         cmocka_unit_test(the_limits_of_closing_can_be_set),
         cmocka_unit_test(an_end_without_a_close_frame_is_error_and_1006),
         cmocka_unit_test(a_broken_rule_sends_close_and_is_error_and_1006),
