@@ -308,22 +308,23 @@ int wsr_poll(struct wsr_engine *engine, uint32_t ring, struct wsr_event *events,
              uint64_t timeout_ns)
 {
     struct wsr_consumer *consumer;
+    /* First, as the next check makes this thread the consumer. */
+    if (events == NULL || events_max == 0)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_poll needs room for at least one event");
     int rc = check_consumer(engine, ring, &consumer);
     if (rc != 0)
         return rc;
-    if (events == NULL || events_max == 0)
-        return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_poll needs room for at least one event");
     return poll_some(engine, consumer, events, events_max < INT32_MAX ? events_max : INT32_MAX, timeout_ns);
 }
 
 int wsr_dispatch(struct wsr_engine *engine, uint32_t ring, uint32_t events_max, uint64_t timeout_ns)
 {
     struct wsr_consumer *consumer;
+    if (events_max == 0)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_dispatch needs events_max of at least 1");
     int rc = check_consumer(engine, ring, &consumer);
     if (rc != 0)
         return rc;
-    if (events_max == 0)
-        return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_dispatch needs events_max of at least 1");
     struct wsr_event event;
     int count = 0;
     int taken = poll_some(engine, consumer, &event, 1, timeout_ns);

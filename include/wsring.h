@@ -324,7 +324,7 @@ WSR_API int wsr_dispatch(struct wsr_engine *engine, uint32_t ring, uint32_t even
  * input, then call wsr_poll with timeout 0 until it returns 0. An inline engine needs wsr_poll also when
  * wsr_engine_timeout() is over, as its timers run there. The engine keeps the descriptor; do not read or close it.
  *
- * Returns the descriptor, or WSR_ERR_ARGUMENT. Threads: the ring's consumer.
+ * Returns the descriptor, WSR_ERR_ARGUMENT: no such ring, or WSR_ERR_SYSTEM. Threads: the ring's consumer.
  */
 WSR_API int wsr_engine_fd(struct wsr_engine *engine, uint32_t ring);
 
@@ -477,7 +477,8 @@ WSR_API WSR_MUST_USE int wsr_send_gather(struct wsr_socket *socket, enum wsr_kin
  * none. @reason is UTF-8 of @reason_len bytes (or WSR_ZSTRING), NULL for none; with a reason and no code, 1000 is sent.
  *
  * Returns 0, also when already closing or closed. WSR_ERR_INVALID_ACCESS: a code that is neither 1000 nor 3000 to
- * 4999. WSR_ERR_SYNTAX: a reason of more than 123 bytes, or not UTF-8. WSR_ERR_MEMORY. A refused call changed nothing.
+ * 4999. WSR_ERR_SYNTAX: a reason of more than 123 bytes, or not UTF-8. WSR_ERR_MEMORY. WSR_ERR_ARGUMENT: NULL for the
+ * socket. A refused call changed nothing.
  *
  * Threads: any. WHATWG WebSockets, close().
  */
@@ -498,10 +499,10 @@ WSR_API WSR_MUST_USE int wsr_ping(struct wsr_socket *socket, const void *data, s
 /**
  * Stop reading from the server, so that TCP holds it back; messages that were received already still come. While
  * paused, Pings are not answered and the server's Close is not seen; wsr_close() ends the pause. No effect when
- * closing or closed. Returns 0 or WSR_ERR_MEMORY. Threads: any.
+ * closing or closed. Returns 0, WSR_ERR_MEMORY, or WSR_ERR_ARGUMENT for NULL. Threads: any.
  */
 WSR_API int wsr_pause(struct wsr_socket *socket);
-/** Go on reading. Returns 0 or WSR_ERR_MEMORY. Threads: any. */
+/** Go on reading. Returns 0, WSR_ERR_MEMORY, or WSR_ERR_ARGUMENT for NULL. Threads: any. */
 WSR_API int wsr_resume(struct wsr_socket *socket);
 
 /** Called for one event; @event and what it points to are valid during the call. */
