@@ -89,10 +89,8 @@ static void on_ping(struct wsr_conn *c, struct wsr_bytes payload)
 {
     if (c->marks & MARK_SEND_BROKEN)
         return;
-    if (c->queue.pongs_count >= UNANSWERED_PONGS_MAX) {
+    if (c->queue.pongs_count >= UNANSWERED_PONGS_MAX && wsr_queue_drop_newest_pong(&c->queue, c->host->slab))
         wsr_conn_count(&c->host->counts.pings_dropped, 1);
-        wsr_queue_drop_newest_pong(&c->queue, c->host->slab);
-    }
     struct wsr_chunk *pong = wsr_conn_control_frame(c, WSR_OPCODE_PONG, payload);
     if (pong == NULL) {
         wsr_conn_count(&c->host->counts.pings_dropped, 1);

@@ -65,7 +65,7 @@ void wsr_queue_push_control(struct wsr_queue *queue, struct wsr_chunk *control)
         before->next = control;
 }
 
-void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab)
+bool wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab)
 {
     struct wsr_chunk *before = boundary(queue), *before_found = NULL, *found = NULL;
     struct wsr_chunk *chunk = before == NULL ? queue->first : before->next;
@@ -76,7 +76,7 @@ void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab)
         }
     }
     if (found == NULL)
-        return;
+        return false;
     if (before_found == NULL)
         queue->first = found->next;
     else
@@ -85,6 +85,7 @@ void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab)
         queue->last = before_found;
     queue->pongs_count--;
     wsr_slab_give(slab, found);
+    return true;
 }
 
 void wsr_queue_drop_pongs(struct wsr_queue *queue, struct wsr_slab *slab)

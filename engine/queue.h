@@ -34,8 +34,8 @@ static inline bool wsr_queue_in_flight(const struct wsr_queue *queue)
 void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message);
 /* Insert a control frame at the next frame boundary, before messages that were not begun (CTL-02). */
 void wsr_queue_push_control(struct wsr_queue *queue, struct wsr_chunk *control);
-/* Give up the newest Pong that has not begun to leave, if there is one (CTL-03). */
-void wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab);
+/* Give up the newest Pong that has not begun to leave (CTL-03). Returns whether there was one. */
+bool wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab);
 /* Give up every Pong that has not begun to leave (CTL-04). */
 void wsr_queue_drop_pongs(struct wsr_queue *queue, struct wsr_slab *slab);
 /* Is there nothing but Pongs, or nothing at all? */
