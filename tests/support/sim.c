@@ -699,6 +699,13 @@ const char *sim_request(const struct sim *sim, unsigned index)
     return (const char *)peer_at(sim, index)->in.data;
 }
 
+const uint32_t *sim_masks(const struct sim *sim, unsigned index, size_t *count)
+{
+    const struct sim_peer *peer = peer_at(sim, index);
+    *count = peer->masks_count;
+    return peer->masks;
+}
+
 unsigned sim_connections(const struct sim *sim)
 {
     return sim->connections_count;

@@ -29,6 +29,8 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *                          send a frame
  *   big N                  send a text message of N bytes: sim_pattern()
  *   texts N, pings N       send N frames with the payloads 0 to N-1
+ *   fragments N [PAYLOAD]  send a text message of N frames, each with that payload
+ *   open-end N [PAYLOAD]   the same, but none of them is the last
  *   raw HEX                send bytes
  *   echo                   from now on send every message back, and answer Pings
  *   cut N                  deliver N bytes at a time; 0 = as the seed decides (at first), whole = each step's bytes
@@ -53,6 +55,9 @@ unsigned sim_connections(const struct sim *sim);
 uint64_t sim_logged_ns(const struct sim *sim, unsigned index, const char *start);
 /* The request as received. */
 const char *sim_request(const struct sim *sim, unsigned index);
+
+/* Masking keys of the frames so far, oldest first. */
+const uint32_t *sim_masks(const struct sim *sim, unsigned index, size_t *count);
 
 /* Have the next @count open() calls refused with @system_errno. */
 void sim_refuse_open(struct sim *sim, unsigned count, int system_errno);

@@ -142,6 +142,24 @@ static void tell_numbers(struct sim_peer *peer, uint8_t opcode, unsigned count)
     }
 }
 
+/* "N [PAYLOAD]" */
+static void tell_fragments(struct sim_peer *peer, const char *arguments, bool ends)
+{
+    char *payload;
+    unsigned long count = strtoul(arguments, &payload, 10);
+    size_t len = *payload == ' ' ? strlen(payload + 1) : 0;
+    bool was_corked = peer->corked;
+    peer->corked = true;
+    for (unsigned long i = 0; i < count; i++) {
+        bool is_last = ends && i + 1 == count;
+        const uint8_t head[2] = { (uint8_t)((is_last ? 0x80 : 0) | (i == 0 ? 1 : 0)), (uint8_t)len };
+        tell(peer, head, sizeof head);
+        tell(peer, payload + 1, len);
+    }
+    peer->corked = was_corked;
+    cut_pieces(peer);
+}
+
 static void tell_close(struct sim_peer *peer, const char *arguments)
 {
     uint8_t payload[256];
@@ -242,18 +260,20 @@ static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *paylo
         tell_frame(peer, 10, payload, len);
 }
 
-/* SEND-10: fresh keys. Four equal ones in a row come by chance once in 2^96 tries. */
+/* SEND-10: fresh keys. Three equal ones among five in a row come by chance once in 2^61 tries. */
 static void check_mask(struct sim_peer *peer, const uint8_t *mask)
 {
     unsigned same = 0;
     uint32_t key;
     memcpy(&key, mask, sizeof key);
-    for (unsigned i = 0; i < 4; i++)
+    for (size_t i = peer->masks_count < 4 ? 0 : peer->masks_count - 4; i < peer->masks_count; i++)
         same += peer->masks[i] == key;
     if (same >= 2)
         sim_fail(peer->sim, "the client uses a masking key again and again");
-    memmove(peer->masks, peer->masks + 1, 3 * sizeof key);
-    peer->masks[3] = key;
+    peer->masks = realloc(peer->masks, (peer->masks_count + 1) * sizeof key);
+    if (peer->masks == NULL)
+        abort();
+    peer->masks[peer->masks_count++] = key;
 }
 
 /* SEND-10, SEND-11 */
@@ -448,6 +468,8 @@ static int do_sending_step(struct sim_peer *peer, const char *step)
         tell_numbers(peer, 1, (unsigned)strtoul(argument, NULL, 10));
     } else if (is_step(step, "pings", &argument)) {
         tell_numbers(peer, 9, (unsigned)strtoul(argument, NULL, 10));
+    } else if (is_step(step, "fragments", &argument) || is_step(step, "open-end", &argument)) {
+        tell_fragments(peer, argument, step[0] == 'f');
     } else if (is_step(step, "raw", &argument)) {
         tell_hex(peer, argument);
     } else if (is_step(step, "cut", &argument)) {
@@ -565,5 +587,6 @@ void sim_peer_free(struct sim_peer *peer)
     free(peer->log.data);
     free(peer->lines);
     free(peer->pieces);
+    free(peer->masks);
     free(peer);
 }

@@ -50,7 +50,8 @@ struct sim_peer {
     uint64_t window, slow_bytes, refill_ns;
     char key[32];
     unsigned seen[SIM_SEEN_COUNT], expected[SIM_SEEN_COUNT];
-    uint32_t masks[4];                 /* the last masking keys */
+    uint32_t *masks;                   /* all masking keys */
+    size_t masks_count;
     struct sim_buffer log;
     struct sim_line *lines;
     size_t lines_count;
