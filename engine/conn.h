@@ -145,7 +145,8 @@ struct wsr_conn {
     uint8_t reason_bytes;
     uint8_t state;                       /* enum wsr_conn_state */
     uint8_t ops;                         /* one bit for each operation in flight */
-    uint8_t pings_count;                 /* of ours, not yet answered; at most 255 are counted */
+    uint8_t pings_count;                 /* of the application's, not yet answered; at most 255 are counted */
+    uint8_t timed_pings_count;           /* the same of those with a payload of the engine's own */
     uint16_t marks;                      /* lists that it is in, and what has happened once; conn.c */
 };
 

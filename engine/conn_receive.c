@@ -102,20 +102,30 @@ static void on_ping(struct wsr_conn *c, struct wsr_bytes payload)
     wsr_conn_mark_unsent(c);
 }
 
+/* Does @payload come from a timed Ping of this engine? Then *rtt_ns is its round trip. */
+static bool is_timed(const struct wsr_conn *c, struct wsr_bytes payload, uint64_t *rtt_ns)
+{
+    uint64_t own[2];
+    if (payload.len != sizeof own)
+        return false;
+    memcpy(own, payload.data, sizeof own);
+    if (own[0] != c->host->ping_mark || own[1] > c->host->now_ns)
+        return false;
+    *rtt_ns = c->host->now_ns - own[1];
+    return true;
+}
+
 /* Only what answers a Ping of ours is told (CTL-05). */
 static void on_pong(struct wsr_conn *c, struct wsr_bytes payload)
 {
-    uint64_t own[2], rtt_ns = 0;
-    if (c->pings_count == 0 || c->state != WSR_CONN_OPEN)
+    uint64_t rtt_ns = 0;
+    bool answers_timed = is_timed(c, payload, &rtt_ns);
+    uint8_t *count = answers_timed ? &c->timed_pings_count : &c->pings_count;
+    if (*count == 0 || c->state != WSR_CONN_OPEN)
         return;
-    c->pings_count--;
-    if (payload.len == sizeof own) {
-        memcpy(own, payload.data, sizeof own);
-        if (own[0] == c->host->ping_mark && own[1] <= c->host->now_ns) {
-            rtt_ns = c->host->now_ns - own[1];
-            payload.len = 0;
-        }
-    }
+    --*count;
+    if (answers_timed)
+        payload.len = 0;
     wsr_deliver_pong(&c->host->deliver, wsr_conn_socket(c), payload, rtt_ns);
 }
 

@@ -82,8 +82,9 @@ void wsr_conn_ping(struct wsr_conn *c, struct wsr_chunk *payload, bool is_timed)
     wsr_slab_give(c->host->slab, payload);
     if (ping == NULL)
         return;
-    if (c->pings_count < UINT8_MAX)
-        c->pings_count++;
+    uint8_t *count = is_timed ? &c->timed_pings_count : &c->pings_count;
+    if (*count < UINT8_MAX)
+        ++*count;
     wsr_queue_push_control(&c->queue, ping);
     wsr_conn_mark_unsent(c);
 }

@@ -80,6 +80,29 @@ static void unsolicited(void **state)
     world_each_seed(unsolicited_pongs_are_ignored, NULL);
 }
 
+/* CTL-05: a Pong that nobody asked for is not taken for the answer to a Ping of the engine's own payload, whose round
+ * trip is told when the answer comes, and once. */
+static void a_round_trip_is_not_lost_to_another_pong(struct world *world)
+{
+    world->react = note_rtt;
+    last_rtt_ns = 0;
+    connect_open(world, OPENED "expect ping; pong x; pong ; wait 50; echo; expect ping; pong y");
+    assert_int_equal(wsr_ping(socket_of(world), NULL, 0), 0);
+    world_run(world, 20);
+    world_expect(world, "open\n");
+    world_run(world, 100);
+    assert_int_equal(wsr_ping(socket_of(world), NULL, 0), 0);
+    world_run(world, 100);
+    world_expect(world, "open\npong 0\n");
+    assert_true(last_rtt_ns > 0);
+}
+
+static void round_trips(void **state)
+{
+    (void)state;
+    world_each_seed(a_round_trip_is_not_lost_to_another_pong, NULL);
+}
+
 /* A refused Ping sends nothing. */
 static void pings_are_refused(struct world *world)
 {
@@ -255,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pongs),
         cmocka_unit_test(unsolicited),
+        cmocka_unit_test(round_trips),
         cmocka_unit_test(refused),
         cmocka_unit_test(paused),
         cmocka_unit_test(paused_early),
