@@ -240,7 +240,7 @@ static void no_memory_for_what_was_only_announced(void **state)
 static void a_flood_of_pings_that_nobody_reads(struct world *world)
 {
     sim_script(world->sim, OPENED "stop; cork; pings 30000; texts 1; uncork; wait 1000; cork; pings 30000; texts 1; "
-               "uncork; wait 60000; read; expect close; " ENDED);
+               "uncork; wait 60000; read; expect close; close 1000; fin");
     world_connect(world);
     world_run(world, 5000);
     assert_int_equal(world->sockets[0].messages_count, 2);
@@ -308,7 +308,8 @@ static void without_limits_nothing_ends(struct world *world)
 /* EVT-17, WPT keeping-connection-open/001: 20 s, and a day, of silence; then both sides speak as before. */
 static void silence_is_no_end(struct world *world)
 {
-    sim_script(world->sim, OPENED "echo; wait 20000; text still; wait 86400000; text there; expect close; " ENDED);
+    sim_script(world->sim, OPENED "echo; wait 20000; text still; wait 86400000; text there; expect close; "
+               "close 1000; fin");
     world_connect(world);
     world_run(world, 19000);
     world_expect(world, "open\n");
