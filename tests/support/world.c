@@ -454,16 +454,31 @@ static void play(struct world *world, const struct world_scene *scene)
         world_fail(world, "a file is still open");
 }
 
+static void play_seed(const struct world_scene *scene, uint64_t seed)
+{
+    struct world world;
+    scene_name = scene->name;
+    world_open(&world, seed, scene->options);
+    play(&world, scene);
+    world_close(&world);
+    scene_name = NULL;
+}
+
 void world_play(const struct world_scene *scenes, size_t scenes_count)
 {
     for (size_t i = 0; i < scenes_count; i++) {
-        for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
-            struct world world;
-            scene_name = scenes[i].name;
-            world_open(&world, seed, scenes[i].options);
-            play(&world, &scenes[i]);
-            world_close(&world);
-            scene_name = NULL;
-        }
+        for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++)
+            play_seed(&scenes[i], seed);
+    }
+}
+
+void world_play_few(const struct world_scene *scene, uint64_t step, uint64_t offset)
+{
+    /* A single seed that was asked for is always played. */
+    uint64_t first = world_seeds_first() + (world_seeds_first() == world_seeds_last() ? 0 : offset % step);
+    for (uint64_t seed = first; seed <= world_seeds_last(); seed += step) {
+        play_seed(scene, seed);
+        if (step > world_seeds_last() - seed)
+            break;
     }
 }

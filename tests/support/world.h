@@ -81,6 +81,8 @@ struct world_scene {
     const struct wsr_engine_options *options;
 };
 void world_play(const struct world_scene *scenes, size_t scenes_count);
+/* The same under every @step-th seed, beginning with the @offset-th: for tables of thousands. */
+void world_play_few(const struct world_scene *scene, uint64_t step, uint64_t offset);
 
 /* Run @test under many seeds; WSRING_SIM_SEED names a single one, WSRING_SIM_SEEDS their number. */
 void world_each_seed(void (*test)(struct world *world), const struct wsr_engine_options *options);
