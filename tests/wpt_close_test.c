@@ -26,9 +26,9 @@ struct own_close {
     const char *log;
 };
 
-/* Close-1000, -1000-reason, -1000-verify-code, -1005-verify-code, -3000-reason, -3000-verify-code, -4999-reason,
- * -undefined, -readyState-Closing, -readyState-Closed; interfaces/WebSocket/readyState/007;
- * closing-handshake/003; interfaces/CloseEvent/clean-close; the codes and reasons of stream/tentative/close.
+/* Close-{1000,1000-reason,1000-verify-code,1005-verify-code,3000-reason,3000-verify-code,4999-reason}.any,
+ * Close-{undefined,readyState-Closing,readyState-Closed}.any, interfaces/WebSocket/readyState/007.html,
+ * closing-handshake/003.html, interfaces/CloseEvent/clean-close.html, stream/tentative/close.any (codes and reasons).
  * CLOSE-01, 02, 07 to 10, 22, F11 */
 static const struct own_close own_closes[] = {
     { 0, NULL, "close", "open\nclose 1005 clean\n" },
@@ -71,9 +71,9 @@ static void legal_codes_and_reasons_come_back(void **state)
     handlers_each(close_validly);
 }
 
-/* close-invalid, Close-1005, Close-2999-reason, Close-Reason-124Bytes, Close-reason-unpaired-surrogates (adapted: bytes
- * that are not UTF-8 are refused, not replaced), stream/tentative/close 999, 1001, 2999, 5000. CLOSE-01 to CLOSE-04,
- * CLOSE-11, CLOSE-13, OQ-3 */
+/* close-invalid.any, Close-{1005,2999-reason,Reason-124Bytes}.any, Close-reason-unpaired-surrogates.any (adapted: bytes
+ * that are not UTF-8 are refused, not replaced), stream/tentative/close.any (999, 1001, 2999, 5000).
+ * CLOSE-01 to CLOSE-04, CLOSE-11, CLOSE-13, OQ-3 */
 static void close_wrongly(struct wsr_socket *socket, enum wsr_ready_state before)
 {
     static const int codes[] = { 500, 999, 1001, 1002, 1004, 1005, 1006, 1011, 1015, 2999, 5000, 65535, 65536, 66536,
@@ -113,7 +113,7 @@ static void illegal_codes_and_reasons_change_nothing(void **state)
     handlers_each(close_wrongly_in_every_state);
 }
 
-/* interfaces/WebSocket/close/close-multiple. CLOSE-05 */
+/* interfaces/WebSocket/close/close-multiple.html. CLOSE-05 */
 static void close_thrice(struct client *client)
 {
     struct wsr_socket *socket = handlers_connect_open(client, "/slow-close");
@@ -147,7 +147,7 @@ static void close_at_close(struct client *client, const struct wsr_event *event)
     client->context = client;
 }
 
-/* interfaces/WebSocket/close/close-nested, readyState/008. CLOSE-05, EVT-09 */
+/* interfaces/WebSocket/close/close-nested.html, interfaces/WebSocket/readyState/008.html. CLOSE-05, EVT-09 */
 static void close_nested(struct client *client)
 {
     client->react = close_at_close;
@@ -164,7 +164,7 @@ static void closing_in_the_close_handler_is_not_heard(void **state)
     handlers_each(close_nested);
 }
 
-/* Close-delayed; stream/tentative/close with a delayed answer. CLOSE-28 */
+/* Close-delayed.any, stream/tentative/close.any (with a delayed answer). CLOSE-28 */
 static void close_slowly(struct client *client)
 {
     struct wsr_socket *socket = handlers_connect_open(client, "/slow-close");
@@ -185,9 +185,9 @@ static void the_close_event_waits_for_the_servers_close(void **state)
 
 /* ---- close() while connecting ---- */
 
-/* interfaces/WebSocket/close/close-basic, close-connecting, close-connecting-async;
- * interfaces/WebSocket/readyState/003; stream/tentative/abort before and during the handshake. CLOSE-06, F7, EVT-06,
- * EVT-19 */
+/* interfaces/WebSocket/close/{close-basic,close-connecting}.html,
+ * interfaces/WebSocket/close/close-connecting-async.any, interfaces/WebSocket/readyState/003.html,
+ * stream/tentative/abort.any (before and during the handshake). CLOSE-06, F7, EVT-06, EVT-19 */
 static void close_while_connecting(struct client *client)
 {
     /* The request is there, the answer is not. */
@@ -231,7 +231,7 @@ struct remote_close {
     const char *answer;          /* what the server's log says of the Close that came back */
 };
 
-/* Close-server-initiated-close, closing-handshake/002, the values of stream/tentative/remote-close.
+/* Close-server-initiated-close.any, closing-handshake/002.html, stream/tentative/remote-close.any (its values).
  * CLOSE-20, CLOSE-21, CTL-07, F11, OQ-11 */
 static const struct remote_close remote_closes[] = {
     { "upgrade; close; expect close; fin", "open\nclose 1005 clean\n", "close" },
@@ -270,7 +270,8 @@ static void a_close_of_the_server_is_answered_and_clean(void **state)
     handlers_each(be_closed);
 }
 
-/* closing-handshake/002, 004, Close-server-initiated-close: the server's answer to a message. CLOSE-24, CTL-04 */
+/* closing-handshake/{002,004}.html, Close-server-initiated-close.any: the server's answer to a message. CLOSE-24,
+ * CTL-04 */
 static void say_goodbye(struct client *client)
 {
     static const char *const paths[] = { "/goodbye", "/goodbye-and-more" };
@@ -291,7 +292,7 @@ static void what_follows_the_servers_close_is_ignored(void **state)
     handlers_each(say_goodbye);
 }
 
-/* stream/tentative/remote-close: the server's values win over our own. CLOSE-22, CLOSE-23 */
+/* stream/tentative/remote-close.any: the server's values win over our own. CLOSE-22, CLOSE-23 */
 static void cross(struct client *client)
 {
     peer_script(client->peer, "upgrade; hold; expect close; close 4222 remote; fin");
@@ -325,8 +326,8 @@ struct unclean {
     const char *log;
 };
 
-/* stream/tentative/close (no handshake: 1006), stream/tentative/remote-close (abrupt), and Close frames that are none.
- * F9, F10, F12, CTL-08, OQ-1 */
+/* stream/tentative/close.any (no handshake: 1006), stream/tentative/remote-close.any (abrupt), and Close frames that
+ * are none. F9, F10, F12, CTL-08, OQ-1 */
 static const struct unclean uncleans[] = {
     { "upgrade; fin", false, "open\nerror\nclose 1006\n" },
     { "upgrade; expect text; rst", false, "open\nerror\nclose 1006\n" },
@@ -362,7 +363,7 @@ static void without_both_close_frames_it_is_1006(void **state)
     handlers_each(end_uncleanly);
 }
 
-/* stream/tentative/remote-close with 20 MB unsent: whole messages that had not begun to leave are dropped and stay
+/* stream/tentative/remote-close.any with 20 MB unsent: whole messages that had not begun to leave are dropped and stay
  * counted; the two Close frames alone make it clean. CLOSE-20, OQ-10, BUF-07 */
 static void be_closed_with_data_unsent(struct client *client)
 {
@@ -387,8 +388,8 @@ static void unsent_messages_are_dropped_when_the_server_closes(void **state)
 
 /* ---- Going away ---- */
 
-/* unload-a-document/001 to 005, stream/tentative/abort: what leaving the page does to its sockets, destroying does to
- * one. CLOSE-32, EVT-14 */
+/* unload-a-document/{001,002,003,004,005}.html, stream/tentative/abort.any: what leaving the page does to its sockets,
+ * destroying does to one. CLOSE-32, EVT-14 */
 static void go_away(struct client *client)
 {
     wsr_socket_destroy(handlers_connect_open(client, "/echo"));

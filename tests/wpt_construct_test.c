@@ -32,9 +32,11 @@ static void check_open(const struct wsr_socket *socket, const char *protocol)
     assert_int_equal(wsr_socket_binary_type(socket), WSR_BLOB);
 }
 
-/* Create-valid-url, -protocol, -protocol-string, -array-protocols, -protocol-setCorrectly, -protocol-empty,
- * -binaryType-blob; Create-extensions-empty; interfaces/WebSocket/extensions/001, protocol/protocol-initial,
- * readyState/001, 006, 007, 008; opening-handshake/002; interfaces/CloseEvent/clean-close.
+/* Create-valid-url.any, Create-valid-url-{protocol,protocol-string,array-protocols,protocol-setCorrectly}.any,
+ * Create-valid-url-{protocol-empty,binaryType-blob}.any, Create-extensions-empty.any, opening-handshake/002.html,
+ * Create-protocols-repeated-case-insensitive.any (adapted: they are two, as in every browser),
+ * interfaces/WebSocket/extensions/001.html, interfaces/WebSocket/protocol/protocol-initial.html,
+ * interfaces/WebSocket/readyState/{001,006,007,008}.html, interfaces/CloseEvent/clean-close.html. OQ-2,
  * PROTO-01, PROTO-06, RESP-09, EVT-04, EVT-05, F11 */
 static void connect_validly(struct client *client)
 {
@@ -73,7 +75,8 @@ static void valid_urls_and_protocols_connect(void **state)
     handlers_each(connect_validly);
 }
 
-/* Create-http-urls, interfaces/WebSocket/url/001, 002, old constructor/017, 019, 020. URL-01, 02, 03, 07, 30, 31 */
+/* Create-http-urls.any, interfaces/WebSocket/url/{001,002}.html, the old constructor tests 017, 019, 020. URL-01,
+ * 02, 03, 07, 30, 31 */
 static void normalise_urls(struct client *client)
 {
     static const struct {
@@ -85,7 +88,7 @@ static void normalise_urls(struct client *client)
         { "hTtP", "/echo?", "/echo?", "request GET /echo HTTP/1.1\n" },
         { " ws", "/a/../echo?x y\n", "/echo?x%20y", "request GET /echo?x%20y HTTP/1.1\n" },
         { "ws", "/echo/%23%zz", "/echo/%23%zz", "request GET /echo/%23%zz HTTP/1.1\n" },
-        /* Create-url-with-windows-1252-encoding: always from UTF-8. URL-19 */
+        /* Create-url-with-windows-1252-encoding.html: always from UTF-8. URL-19 */
         { "ws", "/echo?\xC3\xA5\xC3\xA4\xC3\xB6", "/echo?%C3%A5%C3%A4%C3%B6",
           "request GET /echo?%C3%A5%C3%A4%C3%B6 HTTP/1.1\n" },
     };
@@ -119,7 +122,7 @@ static void urls_are_normalised(void **state)
     handlers_each(normalise_urls);
 }
 
-/* Create-http-urls: https becomes wss, or there is nothing at all - never clear text. */
+/* Create-http-urls.any: https becomes wss, or there is nothing at all - never clear text. */
 static void ask_for_tls(struct client *client)
 {
     static const char *const schemes[] = { "https", "wss" };
@@ -142,7 +145,7 @@ static void https_becomes_wss_and_never_clear_text(void **state)
     handlers_each(ask_for_tls);
 }
 
-/* Create-non-absolute-url, interfaces/WebSocket/url/resolve, with the base of the options. URL-04, URL-05 */
+/* Create-non-absolute-url.any, interfaces/WebSocket/url/resolve.html, with the base of the options. URL-04, URL-05 */
 static void resolve(struct client *client)
 {
     static const struct {
@@ -171,7 +174,7 @@ static void relative_urls_resolve_against_the_base(void **state)
     handlers_each(resolve);
 }
 
-/* Create-blocked-port, adapted: the list of ports that browsers block is not applied, only port 0 fails, and that
+/* Create-blocked-port.any, adapted: the list of ports that browsers block is not applied, only port 0 fails, and that
  * asynchronously. URL-36, OQ-5 */
 static void connect_to_ports(struct client *client)
 {
@@ -226,7 +229,7 @@ static void check_that_nothing_happened(struct client *client)
     assert_int_equal(client_statistics(client).sockets_live, 0);
 }
 
-/* Create-invalid-urls, Create-url-with-space, old constructor/018. URL-01, 05, 09, 10, 11, 17, F0 */
+/* Create-invalid-urls.any, Create-url-with-space.any, the old constructor test 018. URL-01, 05, 09, 10, 11, 17, F0 */
 static void refuse_urls(struct client *client)
 {
     static const char *const urls[] = {
@@ -250,8 +253,8 @@ static void invalid_urls_are_syntax_errors(void **state)
     handlers_each(refuse_urls);
 }
 
-/* Create-asciiSep-protocol-string, Create-nonAscii-protocol-string, Create-protocol-with-space,
- * Create-protocols-repeated, old constructor/004, 006, 007. PROTO-02 to PROTO-05, PROTO-07 */
+/* Create-{asciiSep,nonAscii}-protocol-string.any, Create-protocol-with-space.any, Create-protocols-repeated.any, the
+ * old constructor tests 004, 006, 007. PROTO-02 to PROTO-05, PROTO-07 */
 static void refuse_protocols(struct client *client)
 {
     const char *url = peer_url(client->peer);
@@ -284,7 +287,7 @@ static void invalid_protocols_are_syntax_errors(void **state)
 
 /* ---- The request ---- */
 
-/* basic-auth. URL-30, URL-32, OQ-4, F5 */
+/* basic-auth.any. URL-30, URL-32, OQ-4, F5 */
 static void authenticate(struct client *client)
 {
     char url[64];
@@ -331,9 +334,9 @@ static void expect_told(struct client *client, const char *path, const struct ws
     handlers_until_close(client, log);
 }
 
-/* referrer; opening-handshake/003, 003-sets-origin.worker (an Origin that the caller configured); cookies/001 to 007 as
- * far as a client without a cookie jar has to do with them: those of the caller are sent, those that a server sets are
- * nobody's. HS-05, HS-06, HS-08, HS-09, OQ-6, RESP-15 */
+/* referrer.any, opening-handshake/003.html, opening-handshake/003-sets-origin.worker (an Origin that the caller
+ * configured), cookies/{001,002,003,004,005,006,007}.html as far as a client without a cookie jar has to do with them:
+ * those of the caller are sent, those that a server sets are nobody's. HS-05, HS-06, HS-08, HS-09, OQ-6, RESP-15 */
 static void tell_headers(struct client *client)
 {
     const struct wsr_header origin = { "Origin", "https://example.org:8443" }, cookie = { "Cookie", "ws_test=test" };
@@ -370,8 +373,8 @@ static void read_set_cookie(struct client *client, const struct wsr_event *event
     client->context = client;
 }
 
-/* cookies/001 to 007, the other half: what a server sets can be read when the open event is handled. HS-09, RESP-15,
- * OQ-6 */
+/* cookies/{001,002,003,004,005,006,007}.html, the other half: what a server sets can be read when the open event is
+ * handled. HS-09, RESP-15, OQ-6 */
 static void receive_cookies(struct client *client)
 {
     struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
@@ -389,7 +392,7 @@ static void cookies_of_the_answer_can_be_read_at_open(void **state)
     handlers_each(receive_cookies);
 }
 
-/* security/002, adapted: no caller's header may replace one of the handshake. HS-08 */
+/* security/002.html, adapted: no caller's header may replace one of the handshake. HS-08 */
 static void forge_headers(struct client *client)
 {
     static const struct wsr_header headers[] = {
@@ -430,7 +433,8 @@ struct answer {
 
 static const char *const offered[] = { "foobar" };
 
-/* opening-handshake/001, received-301-code, security/001, old constructor/010, 011, 012. F4 to F6, RESP-01, 03 to 09 */
+/* opening-handshake/{001,received-301-code}.html, security/001.html, the old constructor tests 010, 011, 012. F4 to F6,
+ * RESP-01, 03 to 09 */
 static const struct answer failing[] = {
     { "request; http FOO BAR BAZ||; end", NULL, 0, 0 },
     { "request; http FOO BAR BAZ; hold", NULL, 0, 0 },
@@ -475,7 +479,7 @@ static void wrong_answers_fail_without_open(void **state)
     handlers_each(fail_handshakes);
 }
 
-/* opening-handshake/005, 006. RESP-01, 02, 06, 10, 14, 15 */
+/* opening-handshake/{005,006}.html. RESP-01, 02, 06, 10, 14, 15 */
 static void accept_answers(struct client *client)
 {
     static const char *const heads[] = {
@@ -507,7 +511,7 @@ static void answers_written_differently_are_accepted(void **state)
 
 /* ---- Constants ---- */
 
-/* interfaces/WebSocket/constants/001 */
+/* interfaces/WebSocket/constants/001.html */
 static void the_ready_states_are_0_to_3(void **state)
 {
     (void)state;

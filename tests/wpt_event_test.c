@@ -40,7 +40,7 @@ static void put_name(const struct wsr_event *event, void *context)
 
 /* ---- on* slots ---- */
 
-/* eventhandlers, interfaces/WebSocket/events/001, 002, 014. EVT-11 */
+/* eventhandlers.any, interfaces/WebSocket/events/{001,002,014}.html. EVT-11 */
 static void fill_slots(struct client *client)
 {
     struct wsr_socket *socket = connect_bare(client, "/echo");
@@ -63,7 +63,7 @@ static void slots_are_empty_then_what_was_put_in(void **state)
     handlers_each(fill_slots);
 }
 
-/* interfaces/WebSocket/events/014: an emptied slot is not called. */
+/* interfaces/WebSocket/events/014.html: an emptied slot is not called. */
 static void empty_slots(struct client *client)
 {
     client->uses_dispatch = true;
@@ -88,7 +88,7 @@ static void an_emptied_slot_is_not_called(void **state)
 
 /* ---- Listeners ---- */
 
-/* interfaces/WebSocket/events/016. EVT-11 */
+/* interfaces/WebSocket/events/016.html. EVT-11 */
 static void call_in_order(struct client *client)
 {
     static char one[] = "1", two[] = "2", three[] = "3";
@@ -113,7 +113,7 @@ static void listener_slot_and_listener_run_in_order(void **state)
     handlers_each(call_in_order);
 }
 
-/* interfaces/WebSocket/events/019. EVT-12 */
+/* interfaces/WebSocket/events/019.html. EVT-12 */
 static void remove_listeners(struct client *client)
 {
     static char gone[] = "gone", stays[] = "stays";
@@ -157,8 +157,9 @@ static void check_event(struct client *client, const struct wsr_event *event)
         assert_string_equal(wsr_socket_origin(event->socket), handlers_url(client, "ws", ""));
 }
 
-/* interfaces/WebSocket/events/015 (a reserved opcode after a text), 017, 018 (target and class);
- * interfaces/WebSocket/readyState/006, 008. EVT-02, 03, 04, 13, MSG-01, RECV-02, RECV-12, RECV-13, F9 */
+/* interfaces/WebSocket/events/015.html (a reserved opcode after a text), interfaces/WebSocket/events/{017,018}.html
+ * (target and class), interfaces/WebSocket/readyState/{006,008}.html. EVT-02, 03, 04, 13, MSG-01, RECV-02, RECV-12,
+ * RECV-13, F9 */
 static void look_at_events(struct client *client)
 {
     static const struct {
@@ -195,7 +196,7 @@ static void events_have_their_target_state_and_fields(void **state)
     handlers_each(look_at_events);
 }
 
-/* interfaces/CloseEvent/constructor: what an event is that nobody filled in. */
+/* interfaces/CloseEvent/constructor.html: what an event is that nobody filled in. */
 static void an_empty_event_has_no_code_no_reason_and_is_not_clean(void **state)
 {
     (void)state;
@@ -206,7 +207,7 @@ static void an_empty_event_has_no_code_no_reason_and_is_not_clean(void **state)
     assert_null(event.data);
 }
 
-/* interfaces/WebSocket/events/020. F1 */
+/* interfaces/WebSocket/events/020.html. F1 */
 static void look_up_nobody(struct client *client)
 {
     struct wsr_socket *socket;
@@ -231,7 +232,7 @@ static void destroy_at_error(struct client *client, const struct wsr_event *even
         wsr_socket_destroy(event->socket);
 }
 
-/* remove-own-iframe-during-onerror. EVT-14 */
+/* remove-own-iframe-during-onerror.window. EVT-14 */
 static void vanish_at_error(struct client *client)
 {
     static const char *const scripts[] = { "request; end", "upgrade; raw 8300; expect close; fin" };
@@ -253,7 +254,7 @@ static void destroying_in_the_error_handler_ends_the_events(void **state)
     handlers_each(vanish_at_error);
 }
 
-/* old constructor/013: many sockets at once, each event once. EVT-01, EVT-16 */
+/* The old constructor test 013: many sockets at once, each event once. EVT-01, EVT-16 */
 static void open_25(struct client *client)
 {
     struct wsr_socket *sockets[25];

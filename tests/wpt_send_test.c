@@ -66,8 +66,8 @@ static void echo_once(struct client *client, enum wsr_kind kind, const void *dat
     wsr_socket_destroy(socket);
 }
 
-/* Send-data.any and .worker, Send-0byte-data, Send-unicode-data, Send-paired-surrogates, interfaces/WebSocket/send/005,
- * 009, 011. SEND-02, 04, 07, UTF-05, UTF-06 */
+/* Send-data.{any,worker}, Send-{0byte-data,unicode-data,paired-surrogates}.any,
+ * interfaces/WebSocket/send/{005,009,011}.html. SEND-02, 04, 07, UTF-05, UTF-06 */
 static void echo_texts(struct client *client)
 {
     static const struct {
@@ -93,8 +93,8 @@ static void texts_come_back_as_they_were(void **state)
     handlers_each(echo_texts);
 }
 
-/* Send-65K-data, extended-payload-length, Send-binary-arraybuffer, Send-binary-65K-arraybuffer, binary/001, 002, 004,
- * 005. SEND-04, SEND-11, RECV-10 */
+/* Send-65K-data.any, extended-payload-length.html, Send-binary-{arraybuffer,65K-arraybuffer}.any,
+ * binary/{001,002,004,005}.html. SEND-04, SEND-11, RECV-10 */
 static void echo_sizes(struct client *client)
 {
     static const size_t sizes[] = { 10, 15, 125, 126, 65000, 0xFFFF, 0x10000, LARGEST };
@@ -114,8 +114,9 @@ static void every_length_form_comes_back(void **state)
     handlers_each(echo_sizes);
 }
 
-/* Send-binary-arraybufferview-float16, -float32, -float64, -int8, -int32, -int16-offset, -uint8-offset, -uint32-offset,
- * -uint8-offset-length, -uint16-offset-length: in C a view is a pointer and a length. SEND-04, SEND-06 */
+/* Send-binary-arraybufferview-{float16,float32,float64,int8,int32,int16-offset,uint8-offset,uint32-offset}.any,
+ * Send-binary-arraybufferview-{uint8-offset-length,uint16-offset-length}.any: in C a view is a pointer and a length.
+ * SEND-04, SEND-06 */
 static void echo_views(struct client *client)
 {
     static const struct {
@@ -162,7 +163,7 @@ static void receive_one(struct client *client, const struct wsr_event *event)
     wsr_socket_set_binary_type(event->socket, is_blob ? WSR_ARRAYBUFFER : WSR_BLOB);
 }
 
-/* binary/001, 002: Blobs with the right size; binary/004, 005: ArrayBuffers. MSG-02, MSG-04, MSG-06 */
+/* binary/{001,002}.html: Blobs with the right size; binary/{004,005}.html: ArrayBuffers. MSG-02, MSG-04, MSG-06 */
 static void receive_types(struct client *client)
 {
     peer_script(client->peer,
@@ -187,7 +188,7 @@ static void binary_messages_arrive_whole(void **state)
     handlers_each(receive_types);
 }
 
-/* binaryType-wrong-value. MSG-03 */
+/* binaryType-wrong-value.any. MSG-03 */
 static void set_wrong_types(struct client *client)
 {
     static const int wrong[] = { 2, -1, 256, INT32_MAX };
@@ -207,7 +208,7 @@ static void an_unknown_binary_type_is_ignored(void **state)
 
 /* ---- What is not sent ---- */
 
-/* Send-before-open, interfaces/WebSocket/send/001, 003, 004. SEND-01, BUF-08 */
+/* Send-before-open.any, interfaces/WebSocket/send/{001,003,004}.html. SEND-01, BUF-08 */
 static void send_too_early(struct client *client)
 {
     struct wsr_socket *socket = handlers_connect(client, "/slow-handshake");
@@ -234,8 +235,8 @@ static void sending_before_open_is_an_invalid_state(void **state)
     handlers_each(send_too_early);
 }
 
-/* Send-unpaired-surrogates, interfaces/WebSocket/send/006, adapted: a C caller has bytes, and those that are not UTF-8
- * are refused instead of replaced. SEND-08, OQ-3, BUF-08 */
+/* Send-unpaired-surrogates.any, interfaces/WebSocket/send/006.html, adapted: a C caller has bytes, and those that
+ * are not UTF-8 are refused instead of replaced. SEND-08, OQ-3, BUF-08 */
 static void send_surrogates(struct client *client)
 {
     static const char *const texts[] = { "\xED\xA0\x80", "\xED\xB0\x80", "a\xED\xB5\xBE\xED\xA0\x81",
@@ -262,7 +263,7 @@ static void send_at_close(struct client *client, const struct wsr_event *event)
         assert_int_equal(wsr_send(event->socket, WSR_TEXT, "too late", 8), 0);
 }
 
-/* interfaces/WebSocket/send/007, 008. SEND-03, CLOSE-14, BUF-07, EVT-08 */
+/* interfaces/WebSocket/send/{007,008}.html. SEND-03, CLOSE-14, BUF-07, EVT-08 */
 static void send_too_late(struct client *client)
 {
     struct wsr_socket *socket = handlers_connect_open(client, "/slow-close");
@@ -294,7 +295,8 @@ static bool is_drained(struct client *client)
     return wsr_socket_buffered_amount(client->context) == 0;
 }
 
-/* bufferedAmount-initial, -getting, -large, -unicode, -arraybuffer, -blob. BUF-01, 02, 03, 05, 09 */
+/* interfaces/WebSocket/bufferedAmount/bufferedAmount-{initial,getting,large,unicode,arraybuffer,blob}.html. BUF-01, 02,
+ * 03, 05, 09 */
 static void count_buffered(struct client *client)
 {
     static const struct {
@@ -346,7 +348,8 @@ static void send_four(struct client *client, const struct wsr_event *event)
     assert_int_equal(wsr_socket_buffered_amount(event->socket), 10);
 }
 
-/* bufferedAmount-getting; bufferedAmount-unchanged-by-sync-xhr, adapted. BUF-03, BUF-04 */
+/* interfaces/WebSocket/bufferedAmount/bufferedAmount-getting.html, bufferedAmount-unchanged-by-sync-xhr.any, adapted.
+ * BUF-03, BUF-04 */
 static void count_in_a_handler(struct client *client)
 {
     client->react = send_four;
@@ -363,7 +366,8 @@ static void buffered_amount_never_falls_inside_a_handler(void **state)
     handlers_each(count_in_a_handler);
 }
 
-/* bufferedAmount-deleting as far as C has it: 0 after close() while connecting. */
+/* interfaces/WebSocket/bufferedAmount/bufferedAmount-deleting.html as far as C has it: 0 after close() while
+ * connecting. */
 static void close_with_nothing_buffered(struct client *client)
 {
     struct wsr_socket *socket = handlers_connect(client, "/slow-handshake");
@@ -381,7 +385,7 @@ static void buffered_amount_is_0_when_nothing_was_sent(void **state)
 
 /* ---- Back-pressure ---- */
 
-/* send-many-64K-messages-with-backpressure. SEND-15, SEND-02 */
+/* send-many-64K-messages-with-backpressure.any. SEND-15, SEND-02 */
 static void send_many(struct client *client)
 {
     struct wsr_socket *socket = handlers_connect_open(client, "/slow-reader");
@@ -406,7 +410,7 @@ static void fifty_messages_to_a_slow_reader_do_not_hang(void **state)
     handlers_each_with(send_many, NULL, 4096);
 }
 
-/* stream/tentative/backpressure-send, adapted: what a promise that stays pending says there, WSR_ERR_QUOTA and the
+/* stream/tentative/backpressure-send.any, adapted: what a promise that stays pending says there, WSR_ERR_QUOTA and the
  * writable event say here. OQ-8, BUF-08, BUF-10 */
 static void send_until_full(struct client *client)
 {
@@ -442,8 +446,8 @@ static void a_full_queue_refuses_until_the_reader_goes_on(void **state)
     handlers_each_with(send_until_full, &options, 65536);
 }
 
-/* stream/tentative/backpressure-receive, adapted: a consumer that takes nothing makes the engine stop reading, so that
- * the server's data stay on its side; nothing is lost. RECV-15, EVT-18 */
+/* stream/tentative/backpressure-receive.any, adapted: a consumer that takes nothing makes the engine stop reading,
+ * so that the server's data stay on its side; nothing is lost. RECV-15, EVT-18 */
 static void receive_late(struct client *client)
 {
     peer_script(client->peer, "upgrade; hold; big 1000000; big 1000000; big 1000000; big 1000000; big 1000000; "
@@ -490,8 +494,8 @@ static void a_consumer_that_rests_holds_the_server_back(void **state)
 
 /* ---- Idling ---- */
 
-/* keeping-connection-open/001. EVT-17: an inline engine tells when it wants to be woken, and while nothing happens that
- * is never; so no length of silence can end the connection. */
+/* keeping-connection-open/001.html. EVT-17: an inline engine tells when it wants to be woken, and while nothing
+ * happens that is never; so no length of silence can end the connection. */
 static void stay_idle(struct client *client)
 {
     struct wsr_socket *socket = handlers_connect_open(client, "/echo");
