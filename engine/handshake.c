@@ -149,7 +149,26 @@ static void encode_decoded(struct base64 *b, struct wsr_bytes text)
     }
 }
 
-/* Credentials of the URL are sent at once, unless the caller has set the header (URL-32, RFC 7617 2). */
+/* RFC 7617 2 */
+static void put_basic(struct request *r, struct wsr_bytes user, struct wsr_bytes password)
+{
+    struct base64 encoder = { .to = r };
+    put(r, "Basic ");
+    encode_decoded(&encoder, user);
+    encode_byte(&encoder, ':');
+    encode_decoded(&encoder, password);
+    if (encoder.used > 0)
+        flush_group(&encoder);
+}
+
+size_t wsr_handshake_write_basic(char *out, size_t capacity, struct wsr_bytes user, struct wsr_bytes password)
+{
+    struct request r = { out, capacity, 0 };
+    put_basic(&r, user, password);
+    return r.used;
+}
+
+/* Credentials of the URL are sent at once, unless the caller has set the header (URL-32). */
 static void put_authorization(struct request *r, const struct wsr_handshake_request *request)
 {
     const struct wsr_url *url = request->url;
@@ -159,13 +178,8 @@ static void put_authorization(struct request *r, const struct wsr_handshake_requ
         if (wsr_http_name_is(wsr_bytes_of_string(request->headers[i].name), "authorization"))
             return;
     }
-    struct base64 encoder = { .to = r };
-    put(r, "Authorization: Basic ");
-    encode_decoded(&encoder, url->user);
-    encode_byte(&encoder, ':');
-    encode_decoded(&encoder, url->password);
-    if (encoder.used > 0)
-        flush_group(&encoder);
+    put(r, "Authorization: ");
+    put_basic(r, url->user, url->password);
     put(r, "\r\n");
 }
 

@@ -38,6 +38,12 @@ WSR_MUST_USE int wsr_handshake_check_header(const struct wsr_header *header, str
  */
 size_t wsr_handshake_write_request(char *out, size_t capacity, const struct wsr_handshake_request *request);
 
+/*
+ * Write "Basic " and the credentials as RFC 7617 wants them; @user and @password are still percent-encoded. Returns the
+ * bytes; when that is more than @capacity, what is in @out is void. No NUL is written.
+ */
+size_t wsr_handshake_write_basic(char *out, size_t capacity, struct wsr_bytes user, struct wsr_bytes password);
+
 /* What was offered, for judging the answer. */
 struct wsr_handshake_offer {
     char accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];

@@ -4,11 +4,13 @@
 #include "http.h"
 
 #define STATUS_DIGITS 3
+#define MINOR_AT 7    /* place of the last digit of the version */
 
 static const char version[] = "HTTP/1.1 ";
 #define VERSION_CHARS (sizeof version - 1)
 
 static const char text_version[] = "the answer is not HTTP/1.1: a response must begin with \"HTTP/1.1 \"";
+static const char text_either[] = "the proxy's answer is not HTTP: it must begin with \"HTTP/1.1 \" or \"HTTP/1.0 \"";
 static const char text_status[] =
     "the status must be three digits, followed by a space and the reason or by the line's end";
 static const char text_reason[] =
@@ -53,11 +55,11 @@ static bool is_blank(uint8_t c)
 }
 
 /* Judge as much of the version and status as has come. */
-static int check_start(const uint8_t *in, size_t len, struct wsr_fault *why)
+static int check_start(const uint8_t *in, size_t len, bool may_be_old, struct wsr_fault *why)
 {
     for (size_t i = 0; i < VERSION_CHARS && i < len; i++) {
-        if (in[i] != (uint8_t)version[i])
-            return refuse(why, i, text_version);
+        if (in[i] != (uint8_t)version[i] && !(may_be_old && i == MINOR_AT && in[i] == '0'))
+            return refuse(why, i, may_be_old ? text_either : text_version);
     }
     for (size_t i = VERSION_CHARS; i < VERSION_CHARS + STATUS_DIGITS && i < len; i++) {
         if (!is_digit(in[i]))
@@ -134,11 +136,11 @@ static void read_head(struct wsr_http_response *out, const uint8_t *in, size_t l
     out->fields = wsr_bytes_of(lf + 1, len - 2 - (size_t)(lf + 1 - in));
 }
 
-ptrdiff_t wsr_http_parse(struct wsr_http_response *out, const uint8_t *in, size_t len, size_t *scanned,
-                         struct wsr_fault *why)
+static ptrdiff_t parse(struct wsr_http_response *out, const uint8_t *in, size_t len, size_t *scanned, bool may_be_old,
+                       struct wsr_fault *why)
 {
     assert(*scanned <= len);
-    int rc = check_start(in, len, why);
+    int rc = check_start(in, len, may_be_old, why);
     if (rc < 0)
         return rc;
     while (*scanned < len) {
@@ -160,6 +162,18 @@ ptrdiff_t wsr_http_parse(struct wsr_http_response *out, const uint8_t *in, size_
     }
     *scanned = len;
     return 0;
+}
+
+ptrdiff_t wsr_http_parse(struct wsr_http_response *out, const uint8_t *in, size_t len, size_t *scanned,
+                         struct wsr_fault *why)
+{
+    return parse(out, in, len, scanned, false, why);
+}
+
+ptrdiff_t wsr_http_parse_either(struct wsr_http_response *out, const uint8_t *in, size_t len, size_t *scanned,
+                                struct wsr_fault *why)
+{
+    return parse(out, in, len, scanned, true, why);
 }
 
 bool wsr_http_next_field(struct wsr_bytes *rest, struct wsr_http_field *out)

@@ -25,6 +25,10 @@ struct wsr_http_response {
 WSR_MUST_USE ptrdiff_t wsr_http_parse(struct wsr_http_response *out, const uint8_t *in, size_t len, size_t *scanned,
                                       struct wsr_fault *why);
 
+/* The same, of HTTP/1.1 or HTTP/1.0: proxies that speak no newer one are common, and a tunnel needs nothing of it. */
+WSR_MUST_USE ptrdiff_t wsr_http_parse_either(struct wsr_http_response *out, const uint8_t *in, size_t len,
+                                             size_t *scanned, struct wsr_fault *why);
+
 /* Take the next field from *rest (at first: response->fields). Returns false at the end. */
 bool wsr_http_next_field(struct wsr_bytes *rest, struct wsr_http_field *out);
 
