@@ -112,7 +112,7 @@ const char *wsr_report_fault(const struct wsr_report *report)
 
 const char *wsr_report_stage_name(uint8_t stage)
 {
-    static const char *const names[] = { "none", "look-up", "connect", "TLS", "upgrade", "open", "closing" };
+    static const char *const names[] = { "none", "look-up", "connect", "TLS", "upgrade", "open", "closing", "proxy" };
     return stage < sizeof names / sizeof names[0] ? names[stage] : "unknown";
 }
 

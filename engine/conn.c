@@ -1,14 +1,16 @@
-/* The life of a connection: FREE -> DIALING -> SECURING -> UPGRADING -> OPEN -> CLOSING -> DRAINING -> FREE. Any live
- * state may go to DRAINING, and memory is given back only from there, when every operation has come back. This file
- * holds the state, the lists of a turn and the end; conn_open.c, conn_receive.c, conn_send.c and conn_close.c do the
- * rest. */
+/* The life of a connection: FREE -> DIALING -> TUNNELING -> SECURING -> UPGRADING -> OPEN -> CLOSING -> DRAINING ->
+ * FREE; what is not asked for is left out. Any live state may go to DRAINING, and memory is given back only from there,
+ * when every operation has come back. This file holds the state, the lists of a turn and the end; conn_open.c,
+ * conn_proxy.c, conn_receive.c, conn_send.c and conn_close.c do the rest. */
 #include "conn_inner.h"
 
 #include <errno.h>
 
 static const uint8_t may_follow[] = {
     [WSR_CONN_FREE] = 1u << WSR_CONN_DIALING,
-    [WSR_CONN_DIALING] = 1u << WSR_CONN_SECURING | 1u << WSR_CONN_UPGRADING | 1u << WSR_CONN_DRAINING,
+    [WSR_CONN_DIALING] = 1u << WSR_CONN_TUNNELING | 1u << WSR_CONN_SECURING | 1u << WSR_CONN_UPGRADING |
+                         1u << WSR_CONN_DRAINING,
+    [WSR_CONN_TUNNELING] = 1u << WSR_CONN_SECURING | 1u << WSR_CONN_UPGRADING | 1u << WSR_CONN_DRAINING,
     [WSR_CONN_SECURING] = 1u << WSR_CONN_UPGRADING | 1u << WSR_CONN_DRAINING,
     [WSR_CONN_UPGRADING] = 1u << WSR_CONN_OPEN | 1u << WSR_CONN_DRAINING,
     [WSR_CONN_OPEN] = 1u << WSR_CONN_CLOSING | 1u << WSR_CONN_DRAINING,
@@ -194,7 +196,9 @@ void wsr_conn_fail(struct wsr_conn *c, enum wsr_stage stage, int system_errno, c
 void wsr_conn_abort(struct wsr_conn *c)
 {
     static const char text[] = "closed by the application before it was open";
-    if (c->state < WSR_CONN_CLOSING)
+    if (c->state == WSR_CONN_TUNNELING)
+        wsr_conn_fail(c, WSR_STAGE_PROXY, 0, text);
+    else if (c->state < WSR_CONN_CLOSING)
         wsr_conn_fail(c, c->state < WSR_CONN_UPGRADING ? WSR_STAGE_CONNECT : WSR_STAGE_UPGRADE, 0, text);
 }
 
@@ -244,6 +248,7 @@ void wsr_conn_expired(struct wsr_conn *c)
 {
     switch ((enum wsr_conn_state)c->state) {
     case WSR_CONN_DIALING:
+    case WSR_CONN_TUNNELING:
     case WSR_CONN_SECURING:
     case WSR_CONN_UPGRADING:
         wsr_conn_open_expired(c);

@@ -9,6 +9,7 @@
 #include "driver.h"
 #include "entropy.h"
 #include "pool.h"
+#include "proxy.h"
 #include "queue.h"
 #include "resolve.h"
 #include "ring.h"
@@ -19,6 +20,7 @@
 enum wsr_conn_state {
     WSR_CONN_FREE,
     WSR_CONN_DIALING,                 /* looks up and connects */
+    WSR_CONN_TUNNELING,               /* has asked a proxy for the way to the server */
     WSR_CONN_SECURING,                /* TLS handshake */
     WSR_CONN_UPGRADING,               /* request sent, answer awaited */
     WSR_CONN_OPEN,
@@ -38,6 +40,9 @@ struct wsr_opening {
     size_t request_bytes;
     bool keeps_response;                 /* for wsr_socket_response_header() */
     char *offered;                       /* malloc: the protocols as sent, which upgrade.offer points to; or NULL */
+    /* whom dial connects to instead of the server; NULL = none. While it wants the server's address, lookup is for
+     * that */
+    struct wsr_proxy *proxy;
 };
 
 void wsr_conn_opening_free(struct wsr_opening *opening);   /* NULL is allowed; its upgrade's head was released before */

@@ -38,6 +38,22 @@ void wsr_conn_fail(struct wsr_conn *conn, enum wsr_stage stage, int system_errno
 void wsr_conn_open_expired(struct wsr_conn *conn);
 void wsr_conn_connected(struct wsr_conn *conn, int32_t result);
 void wsr_conn_found(struct wsr_conn *conn);
+/* The way to the server stands: send the request. Without memory the conn has failed. */
+void wsr_conn_start_upgrade(struct wsr_conn *conn);
+/* Queue @bytes, which belong to no frame. Returns false without memory. */
+bool wsr_conn_say(struct wsr_conn *conn, struct wsr_bytes bytes);
+
+/* conn_proxy.c */
+/* Is there a name to be looked up before the first address can be tried? */
+bool wsr_conn_needs_lookup(const struct wsr_conn *conn);
+/* The look-up was for the server's address, which the proxy is to be told: take it, and make the next one the proxy's.
+ * Returns false, and does nothing, when it was not. */
+bool wsr_conn_tell_proxy_address(struct wsr_conn *conn);
+void wsr_conn_start_tunnel(struct wsr_conn *conn);
+/* Feed @buffer from where parsing stopped, while the conn is TUNNELING. What is left is the server's. */
+void wsr_conn_feed_tunnel(struct wsr_conn *conn, struct wsr_loan *buffer);
+void wsr_conn_tunnel_ended(struct wsr_conn *conn);
+const char *wsr_conn_proxy_dial_text(int system_errno);
 
 /* conn_memory.c */
 extern const struct wsr_session_memory wsr_conn_memory;    /* context: the host */

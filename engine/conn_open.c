@@ -1,4 +1,5 @@
-/* The way to OPEN: look-up, the addresses in turn, the upgrade request. One limit of time covers all of it (HS-13). */
+/* The way to OPEN: look-up, the addresses in turn, the upgrade request; before the last, conn_proxy.c when there is a
+ * proxy. One limit of time covers all of it (HS-13). */
 #include "conn_inner.h"
 
 #include <errno.h>
@@ -10,7 +11,13 @@ void wsr_conn_opening_free(struct wsr_opening *opening)
         return;
     free(opening->request);
     free(opening->offered);
+    wsr_proxy_free(opening->proxy);
     free(opening);
+}
+
+static const char *dial_text(const struct wsr_conn *c, int system_errno)
+{
+    return c->opening->proxy != NULL ? wsr_conn_proxy_dial_text(system_errno) : wsr_dial_text(system_errno);
 }
 
 static void try_next_address(struct wsr_conn *c)
@@ -21,7 +28,7 @@ static void try_next_address(struct wsr_conn *c)
     uint64_t attempt_deadline_ns;
     c->file = wsr_dial_next(dial, host->driver, host->now_ns, &address, &attempt_deadline_ns);
     if (c->file < 0) {
-        wsr_conn_fail(c, WSR_STAGE_CONNECT, dial->last_errno, wsr_dial_text(dial->last_errno));
+        wsr_conn_fail(c, WSR_STAGE_CONNECT, dial->last_errno, dial_text(c, dial->last_errno));
         return;
     }
     wsr_timer_arm(host->wheel, &c->timer, attempt_deadline_ns);
@@ -77,16 +84,19 @@ void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
     wsr_conn_enter(c, WSR_CONN_DIALING);
     c->opening->dial.deadline_ns = wsr_conn_after(c, host->open_timeout_ns);
     wsr_timer_arm(host->wheel, &c->timer, c->opening->dial.deadline_ns);
-    if (c->opening->dial.addresses_count > 0)
-        try_next_address(c);
-    else
+    if (wsr_conn_needs_lookup(c))
         start_lookup(c);
+    else
+        try_next_address(c);
 }
 
-static const char *lookup_text(int error)
+static const char *lookup_text(const struct wsr_conn *c, int error)
 {
+    const struct wsr_proxy *proxy = c->opening->proxy;
     switch (error) {
     case EAI_NONAME:
+        if (proxy != NULL && !wsr_proxy_wants_address(proxy))
+            return "the proxy's name does not resolve; check the proxy option and this machine's DNS settings";
         return "the host name does not resolve; check its spelling and this machine's DNS settings";
     case EAI_AGAIN:
         return "the name servers did not answer; check this machine's DNS settings (/etc/resolv.conf)";
@@ -102,31 +112,43 @@ void wsr_conn_found(struct wsr_conn *c)
     struct wsr_resolve_request *lookup = &c->opening->lookup;
     if (lookup->error != 0 || lookup->addresses_count == 0) {
         wsr_conn_fail(c, WSR_STAGE_LOOKUP, lookup->error == EAI_SYSTEM ? lookup->system_errno : 0,
-                      lookup_text(lookup->error));
+                      lookup_text(c, lookup->error));
         return;
     }
-    struct wsr_dial *dial = &c->opening->dial;
-    dial->addresses_count = lookup->addresses_count;
-    memcpy(dial->addresses, lookup->addresses, lookup->addresses_count * sizeof dial->addresses[0]);
-    try_next_address(c);
+    if (!wsr_conn_tell_proxy_address(c)) {
+        struct wsr_dial *dial = &c->opening->dial;
+        dial->addresses_count = lookup->addresses_count;
+        memcpy(dial->addresses, lookup->addresses, lookup->addresses_count * sizeof dial->addresses[0]);
+    }
+    if (wsr_conn_needs_lookup(c))
+        start_lookup(c);
+    else
+        try_next_address(c);
 }
 
-static void start_upgrade(struct wsr_conn *c)
+bool wsr_conn_say(struct wsr_conn *c, struct wsr_bytes bytes)
+{
+    struct wsr_chunk *chunk = wsr_slab_take_control(c->host->slab, bytes.len);
+    if (chunk == NULL)
+        return false;
+    memcpy(chunk->data, bytes.data, bytes.len);
+    chunk->used = (uint32_t)bytes.len;
+    wsr_queue_push(&c->queue, chunk);
+    wsr_conn_mark_unsent(c);
+    return true;
+}
+
+void wsr_conn_start_upgrade(struct wsr_conn *c)
 {
     struct wsr_opening *opening = c->opening;
-    struct wsr_chunk *request = wsr_slab_take_control(c->host->slab, opening->request_bytes);
-    if (request == NULL) {
+    if (!wsr_conn_say(c, wsr_bytes_of(opening->request, opening->request_bytes))) {
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, ENOMEM, "no memory for the upgrade request");
         return;
     }
-    memcpy(request->data, opening->request, opening->request_bytes);
-    request->used = (uint32_t)opening->request_bytes;
     free(opening->request);
     opening->request = NULL;
     wsr_conn_enter(c, WSR_CONN_UPGRADING);
     wsr_timer_arm(c->host->wheel, &c->timer, opening->dial.deadline_ns);
-    wsr_queue_push(&c->queue, request);
-    wsr_conn_mark_unsent(c);
     wsr_conn_want_input(c);
 }
 
@@ -134,7 +156,10 @@ void wsr_conn_connected(struct wsr_conn *c, int32_t result)
 {
     assert(c->state == WSR_CONN_DIALING);
     if (result >= 0) {
-        start_upgrade(c);
+        if (c->opening->proxy != NULL)
+            wsr_conn_start_tunnel(c);
+        else
+            wsr_conn_start_upgrade(c);
         return;
     }
     /* An attempt whose share of the time was over was cancelled. */
@@ -149,11 +174,15 @@ void wsr_conn_open_expired(struct wsr_conn *c)
     if (c->state == WSR_CONN_UPGRADING) {
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, ETIMEDOUT,
                       "the server took the connection but did not answer the upgrade in time; see open_timeout_ns");
+    } else if (c->state == WSR_CONN_TUNNELING) {
+        wsr_conn_fail(c, WSR_STAGE_PROXY, ETIMEDOUT,
+                      "the proxy took the connection but gave no tunnel in time; check the URL's host and port, and "
+                      "open_timeout_ns");
     } else if (c->ops & WSR_CONN_OP_LOOKUP) {
         wsr_conn_fail(c, WSR_STAGE_LOOKUP, ETIMEDOUT,
                       "the name look-up took too long; check this machine's DNS settings, and open_timeout_ns");
     } else if (c->host->now_ns >= c->opening->dial.deadline_ns) {
-        wsr_conn_fail(c, WSR_STAGE_CONNECT, ETIMEDOUT, wsr_dial_text(ETIMEDOUT));
+        wsr_conn_fail(c, WSR_STAGE_CONNECT, ETIMEDOUT, dial_text(c, ETIMEDOUT));
     } else {
         /* This address had its share; its end leads to the next one. */
         uint64_t again_ns = wsr_conn_after(c, CANCEL_AGAIN_NS);

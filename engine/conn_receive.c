@@ -157,7 +157,7 @@ static void on_session_event(struct wsr_conn *c, const struct wsr_session_event 
 
 bool wsr_conn_is_reading(const struct wsr_conn *c)
 {
-    return c->state >= WSR_CONN_UPGRADING && c->state <= WSR_CONN_CLOSING;
+    return c->state >= WSR_CONN_TUNNELING && c->state <= WSR_CONN_CLOSING;
 }
 
 /* Can parsing lead to events other than the end? After our own Close, messages are read over. */
@@ -206,7 +206,9 @@ static const char *end_text(int system_errno)
 static void on_end(struct wsr_conn *c)
 {
     int system_errno = c->end_errno;
-    if (c->state == WSR_CONN_UPGRADING) {
+    if (c->state == WSR_CONN_TUNNELING) {
+        wsr_conn_tunnel_ended(c);
+    } else if (c->state == WSR_CONN_UPGRADING) {
         static const char cut_short[] = "the server ended the TCP connection before its answer to the upgrade was "
                                         "complete";
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, system_errno, system_errno == 0 ? cut_short : end_text(system_errno));
@@ -230,6 +232,8 @@ void wsr_conn_parse_backlog(struct wsr_conn *c)
         c->backlog_first = buffer->next;
         if (c->backlog_first == NULL)
             c->backlog_last = NULL;
+        if (WSR_UNLIKELY(c->state == WSR_CONN_TUNNELING))
+            wsr_conn_feed_tunnel(c, buffer);
         if (!parse(c, buffer)) {
             buffer->next = c->backlog_first;
             c->backlog_first = buffer;

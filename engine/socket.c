@@ -97,33 +97,75 @@ static int check_request(const struct plan *plan, const char *const *protocols, 
     return 0;
 }
 
+/* A host and port to connect to; the host as in a URL. */
+struct place {
+    struct wsr_bytes host;
+    uint16_t port;
+};
+
+/* Make the tunnel to *place, and put there whose name or address comes next: the proxy's, or still the destination's
+ * when that is to be looked up first. */
+static int plan_proxy(struct plan *plan, struct place *place)
+{
+    struct wsr_opening *opening = plan->opening;
+    struct wsr_dial *dial = &opening->dial;
+    struct wsr_proxy_url url;
+    struct wsr_fault why;
+    int rc = wsr_proxy_parse(&url, plan->options.proxy, &why);
+    if (rc == WSR_ERR_SYNTAX)
+        return wsr_error_set(rc, "proxy, byte %zu: %s", why.at, why.text);    /* not its text: it may hold a password */
+    if (rc == 0)
+        rc = wsr_proxy_create(&opening->proxy, &url, place->host, place->port, &why);
+    if (rc == WSR_ERR_SYNTAX)
+        return wsr_error_set(rc, "proxy: %s", why.text);
+    if (rc != 0)
+        return wsr_error_set(rc, "no memory for a proxy");
+    struct wsr_bytes host = wsr_bytes_of_string(opening->proxy->host);
+    if (wsr_proxy_wants_address(opening->proxy)) {
+        if (wsr_resolve_numeric(&dial->addresses[0], (const char *)host.data, host.len, url.port))
+            dial->addresses_count = 1;
+    } else {
+        *place = (struct place){ host, url.port };
+    }
+    return 0;
+}
+
 /* Where to connect, and from where. */
 static int plan_addresses(struct plan *plan)
 {
     struct wsr_opening *opening = plan->opening;
     struct wsr_dial *dial = &opening->dial;
     const struct wsr_socket_options *options = &plan->options;
+    struct place place = { plan->url.host, plan->url.port };
     if (options->source_address != NULL &&
         !wsr_resolve_numeric(&dial->source, options->source_address, strlen(options->source_address), 0))
         return wsr_error_set(WSR_ERR_ARGUMENT, "source_address \"%.64s\" is no numeric IPv4 or IPv6 address",
                              options->source_address);
     if (options->connect_to != NULL) {
+        struct wsr_address address;
         struct wsr_fault why;
-        int rc = wsr_dial_parse(&dial->addresses[0], options->connect_to, &why);
+        int rc = wsr_dial_parse(&address, options->connect_to, &why);
         if (rc != 0)
             return wsr_error_set(rc, "connect_to \"%.80s\" %s", options->connect_to, why.text);
-        dial->addresses_count = 1;
-        return 0;
+        const char *colon = strrchr(options->connect_to, ':');
+        in_port_t port = address.any.sa_family == AF_INET6 ? address.in6.sin6_port : address.in4.sin_port;
+        place.host = wsr_bytes_of(options->connect_to, (size_t)(colon - options->connect_to));
+        place.port = ntohs(port);
     }
-    struct wsr_bytes host = plan->url.host;
-    if (wsr_resolve_numeric(&dial->addresses[0], (const char *)host.data, host.len, plan->url.port)) {
+    if (options->proxy != NULL) {
+        int rc = plan_proxy(plan, &place);
+        if (rc != 0)
+            return rc;
+    }
+    const char *host = (const char *)place.host.data;
+    if (wsr_resolve_numeric(&dial->addresses[0], host, place.host.len, place.port)) {
         dial->addresses_count = 1;
         return 0;
     }
     /* A name that is longer than the DNS allows stays empty: its look-up fails as any other would (F1). */
-    if (host.len < sizeof opening->lookup.host)
-        memcpy(opening->lookup.host, host.data, host.len);
-    opening->lookup.port = plan->url.port;
+    if (place.host.len < sizeof opening->lookup.host)
+        memcpy(opening->lookup.host, host, place.host.len);
+    opening->lookup.port = place.port;
     return 0;
 }
 

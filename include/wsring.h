@@ -120,7 +120,8 @@ enum wsr_stage {
     WSR_STAGE_TLS = 3,
     WSR_STAGE_UPGRADE = 4,   /* HTTP request and answer */
     WSR_STAGE_OPEN = 5,
-    WSR_STAGE_CLOSING = 6
+    WSR_STAGE_CLOSING = 6,
+    WSR_STAGE_PROXY = 7      /* between CONNECT, which is then to the proxy, and TLS: what the proxy said, or did not */
 };
 
 enum wsr_event_flags {
@@ -137,7 +138,8 @@ struct wsr_event {
     uint8_t flags;              /* enum wsr_event_flags */
     uint8_t was_clean;          /* close: wasClean */
     uint16_t code;              /* close: code; 1006 when no Close frame came (RFC 6455 7.1.5) */
-    uint16_t http_status;       /* error, close: status of the answer, 0 when none was read */
+    uint16_t http_status;       /* error, close: status of the answer, 0 when none was read; at WSR_STAGE_PROXY the
+                                   proxy's */
     struct wsr_socket *socket;  /* target */
     const void *data;           /* message, pong: payload; close: reason. Not NUL-terminated, NULL when len is 0 and
                                    in a blob (WSR_EVENT_BLOB) */
@@ -265,7 +267,7 @@ struct wsr_engine_options {
                                         receiving rests until the consumer has caught up */
     uint32_t fragments_max;          /* frames per message; 0 = 131,072; over it the socket fails, 1008 */
     uint32_t head_max_bytes;         /* HTTP answer; 0 = 64 KiB */
-    uint64_t open_timeout_ns;        /* 0 = 30 s for look-up, TCP, TLS and upgrade together; or WSR_NEVER */
+    uint64_t open_timeout_ns;        /* 0 = 30 s for look-up, TCP, proxy, TLS and upgrade together; or WSR_NEVER */
     uint64_t close_timeout_ns;       /* 0 = 30 s from wsr_close() to the server's Close; or WSR_NEVER */
     uint64_t fin_timeout_ns;         /* 0 = 2 s from both Close frames to the server's FIN; or WSR_NEVER */
 };
@@ -393,6 +395,17 @@ struct wsr_socket_options {
                                            the request still names the URL's */
     const char *source_address;         /* numeric address to connect from; NULL = the kernel's choice */
     void *user;                         /* for wsr_socket_user() */
+    /*
+     * Proxy to go through; NULL = none, as environment variables are never read.
+     *   "http://[USER[:PASSWORD]@]HOST:PORT"       HTTP CONNECT (RFC 9110 9.3.6), over TCP; the proxy looks the URL's
+     *                                              host up. Credentials are sent at once, as Basic (RFC 7617).
+     *   "socks5://[USER:PASSWORD@]HOST:PORT"       SOCKS5 (RFC 1928, RFC 1929); the URL's host is looked up here, and
+     *                                              the first address found is what the proxy is asked for
+     *   "socks5h://[USER:PASSWORD@]HOST:PORT"      SOCKS5; the proxy looks it up
+     * User and password are percent-decoded. With a proxy, connect_to says what the proxy is asked for, and
+     * source_address is for the connection to it. The request stays the URL's, and open_timeout_ns covers all.
+     */
+    const char *proxy;
 };
 #define WSR_SOCKET_OPTIONS_INIT WSR_SIZED(wsr_socket_options)
 
@@ -402,7 +415,7 @@ struct wsr_socket_options {
  * Everything is copied. Sockets to one address connect side by side, as a load generator must; this departs from
  * RFC 6455 4.1, step 2, which lets only one be connecting at a time.
  *
- * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base;
+ * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base, proxy;
  * WSR_ERR_ARGUMENT: no such worker, bad connect_to or source_address; WSR_ERR_NOT_SUPPORTED: wss: and https: in
  * a build without TLS (never clear text instead); WSR_ERR_MEMORY: sockets_max reached. After any of these there is
  * no socket, no connection and no event.

@@ -696,7 +696,8 @@ const char *sim_log(const struct sim *sim, unsigned index)
 
 const char *sim_request(const struct sim *sim, unsigned index)
 {
-    return (const char *)peer_at(sim, index)->in.data;
+    const struct sim_peer *peer = peer_at(sim, index);
+    return (const char *)peer->in.data + peer->request_at;
 }
 
 const uint32_t *sim_masks(const struct sim *sim, unsigned index, size_t *count)

@@ -37,7 +37,8 @@ struct wsr_driver *sim_driver(struct sim *sim);
  * at once
  *   cork, uncork           gather what is sent in between into one piece
  *   wait MS                *
- *   expect KIND            * await one more of: request text binary ping pong close fin end
+ *   expect KIND            * await one more of: request text binary ping pong close fin end; of a client that takes
+ *                          the peer for a proxy also: greeting credentials connect
  *   fin                    end our direction
  *   gone                   end both: what comes from the client is answered with a reset
  *   rst ERRNO              reset

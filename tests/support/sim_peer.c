@@ -1,6 +1,7 @@
 /* Scripts, and the server's side of the protocol, written apart from the engine so that the two check each other. */
 #include "tests/support/sim_peer.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -13,7 +14,7 @@
 #define PAYLOAD_LOGGED_MAX 40
 
 static const char *const seen_names[SIM_SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close",
-    "fin", "end" };
+    "fin", "end", "greeting", "credentials", "connect" };
 
 static void append(struct sim_buffer *buffer, const void *data, size_t len)
 {
@@ -301,14 +302,96 @@ static size_t parse_frame(struct sim_peer *peer, uint8_t *in, size_t len)
     return head + 4 + (size_t)payload;
 }
 
+/* ---- What a client says to a proxy ---- */
+
+/* "CONNECT HOST:PORT HTTP/1.1", Host with the same, perhaps Proxy-Authorization, and nothing else. */
+static size_t parse_connect(struct sim_peer *peer, const char *text)
+{
+    char target[600], want[1400];
+    const char *end = strstr(text, "\r\n\r\n");
+    if (end == NULL)
+        return 0;
+    int len = (int)strcspn(text + 8, " "), bytes = (int)(end + 4 - text);
+    snprintf(target, sizeof target, "%.*s", len, text + 8);
+    const char *field = "\r\nProxy-Authorization: ", *value = strstr(text, field);
+    int value_len = value == NULL ? 0 : (int)strcspn(value + strlen(field), "\r");
+    snprintf(want, sizeof want, "CONNECT %s HTTP/1.1\r\nHost: %s%.*s\r\n\r\n", target, target,
+             value == NULL ? 0 : (int)strlen(field) + value_len, value == NULL ? "" : value);
+    if (strncmp(text, want, (size_t)bytes) != 0 || strlen(want) != (size_t)bytes)
+        sim_fail(peer->sim, "not a request for a tunnel: %s", text);
+    log_line(peer, SIM_CONNECT, "connect %s%s%.*s", target, value == NULL ? "" : " ", value_len,
+             value == NULL ? "" : value + strlen(field));
+    return (size_t)bytes;
+}
+
+/* RFC 1928 3 */
+static size_t parse_greeting(struct sim_peer *peer, const uint8_t *in, size_t len)
+{
+    char methods[64] = "";
+    if (len < 2 || len < 2u + in[1])
+        return 0;
+    for (size_t i = 0; i < in[1] && i < 10; i++)
+        snprintf(methods + 3 * i, sizeof methods - 3 * i, " %02x", in[2 + i]);
+    log_line(peer, SIM_GREETING, "greeting%s", methods);
+    return 2u + in[1];
+}
+
+/* RFC 1929 2 */
+static size_t parse_credentials(struct sim_peer *peer, const uint8_t *in, size_t len)
+{
+    if (len < 2 || len < 3u + in[1] || len < 3u + in[1] + in[2 + in[1]])
+        return 0;
+    const uint8_t *password = in + 3 + in[1];
+    log_line(peer, SIM_CREDENTIALS, "credentials %.*s %.*s", in[1], in + 2, password[-1], password);
+    return 3u + in[1] + password[-1];
+}
+
+/* RFC 1928 4 */
+static size_t parse_destination(struct sim_peer *peer, const uint8_t *in, size_t len)
+{
+    char text[INET6_ADDRSTRLEN];
+    if (len < 5)
+        return 0;
+    size_t bytes = in[3] == 1 ? 4 : in[3] == 4 ? 16 : 1u + in[4];
+    if (len < 4 + bytes + 2)
+        return 0;
+    unsigned port = (unsigned)in[4 + bytes] << 8 | in[5 + bytes];
+    if (in[1] != 1 || in[2] != 0 || (in[3] != 1 && in[3] != 3 && in[3] != 4))
+        sim_fail(peer->sim, "not a SOCKS5 request: %02x %02x %02x", in[1], in[2], in[3]);
+    if (in[3] == 3)
+        log_line(peer, SIM_CONNECT, "connect name %.*s %u", in[4], in + 5, port);
+    else
+        log_line(peer, SIM_CONNECT, "connect %s %u", inet_ntop(in[3] == 1 ? AF_INET : AF_INET6, in + 4, text,
+                                                               sizeof text), port);
+    return 4 + bytes + 2;
+}
+
+/* Bytes of the message at @in, 0 when it is not whole, or none for a proxy. */
+static size_t parse_proxy(struct sim_peer *peer, const uint8_t *in, size_t len)
+{
+    if (len == 0 || peer->seen[SIM_CONNECT] > 0)
+        return 0;
+    if (in[0] == 'C')
+        return parse_connect(peer, (const char *)in);
+    if (in[0] == 5 && peer->seen[SIM_GREETING] == 0)
+        return parse_greeting(peer, in, len);
+    if (in[0] == 5)
+        return parse_destination(peer, in, len);
+    return in[0] == 1 ? parse_credentials(peer, in, len) : 0;
+}
+
 static void parse_input(struct sim_peer *peer)
 {
     if (peer->seen[SIM_REQUEST] == 0) {
-        char *end = strstr((char *)peer->in.data, "\r\n\r\n");
+        size_t bytes;
+        while ((bytes = parse_proxy(peer, peer->in.data + peer->parsed, peer->in.bytes - peer->parsed)) > 0)
+            peer->parsed += bytes;
+        char *begin = (char *)peer->in.data + peer->parsed, *end = strstr(begin, "\r\n\r\n");
         if (end == NULL)
             return;
+        peer->request_at = peer->parsed;
         peer->parsed = (size_t)(end + 4 - (char *)peer->in.data);
-        read_request(peer, (char *)peer->in.data);
+        read_request(peer, begin);
     }
     for (size_t bytes; (bytes = parse_frame(peer, peer->in.data + peer->parsed, peer->in.bytes - peer->parsed)) > 0;)
         peer->parsed += bytes;

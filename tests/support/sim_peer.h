@@ -5,7 +5,8 @@
 #include "tests/support/sim.h"
 
 enum sim_seen {
-    SIM_REQUEST, SIM_TEXT, SIM_BINARY, SIM_PING, SIM_PONG, SIM_CLOSE, SIM_FIN, SIM_END, SIM_SEEN_COUNT
+    SIM_REQUEST, SIM_TEXT, SIM_BINARY, SIM_PING, SIM_PONG, SIM_CLOSE, SIM_FIN, SIM_END,
+    SIM_GREETING, SIM_CREDENTIALS, SIM_CONNECT, SIM_SEEN_COUNT
 };
 
 struct sim_piece {
@@ -46,7 +47,7 @@ struct sim_peer {
     bool gone;
 
     struct sim_buffer in;              /* from the client */
-    size_t parsed;
+    size_t parsed, request_at;
     uint64_t window, slow_bytes, refill_ns;
     char key[32];
     unsigned seen[SIM_SEEN_COUNT], expected[SIM_SEEN_COUNT];

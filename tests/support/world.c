@@ -264,6 +264,15 @@ unsigned world_connect_to(struct world *world, const char *url, const char *cons
     return world_adopt(world, socket);
 }
 
+unsigned world_connect_with(struct world *world, const char *url, const struct wsr_socket_options *options)
+{
+    struct wsr_socket *socket;
+    int rc = wsr_socket_open(world->engine, url, WSR_ZSTRING, NULL, 0, options, &socket);
+    if (rc != 0)
+        world_fail(world, "wsr_socket_open returned %s: %s", wsr_error_name(rc), wsr_error_text());
+    return world_adopt(world, socket);
+}
+
 unsigned world_connect(struct world *world)
 {
     return world_connect_to(world, WORLD_URL, NULL, 0);
@@ -430,7 +439,7 @@ static void play(struct world *world, const struct world_scene *scene)
     sim_script(world->sim, scene->script);
     world->on_open = scene->on_open;
     world->on_message = scene->on_message;
-    unsigned index = world_connect(world);
+    unsigned index = world_connect_with(world, scene->url != NULL ? scene->url : WORLD_URL, scene->socket_options);
     uint64_t start_ns = sim_now(world->sim);
     if (scene->at_once != NULL)
         world_do(world, index, scene->at_once);
@@ -447,6 +456,8 @@ static void play(struct world *world, const struct world_scene *scene)
                    world->last_close.system_errno, world->last_close.http_status);
     if (world->sockets[0].failed && strcmp(world->last_error.text, world->last_close.text) != 0)
         world_fail(world, "error and close tell different stories");
+    if (scene->word != NULL && strstr(world->last_close.text, scene->word) == NULL)
+        world_fail(world, "close says: %s", world->last_close.text);
     if (wsr_socket_buffered_amount(world->sockets[0].socket) != scene->buffered)
         world_fail(world, "bufferedAmount is %llu",
                    (unsigned long long)wsr_socket_buffered_amount(world->sockets[0].socket));

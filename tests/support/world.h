@@ -39,6 +39,7 @@ void world_close(struct world *world);
 /* A socket to WORLD_URL. Returns its index. */
 unsigned world_connect(struct world *world);
 unsigned world_connect_to(struct world *world, const char *url, const char *const *protocols, size_t protocols_count);
+unsigned world_connect_with(struct world *world, const char *url, const struct wsr_socket_options *options);
 /* Take a socket that the test opened itself. */
 unsigned world_adopt(struct world *world, struct wsr_socket *socket);
 void world_destroy_socket(struct world *world, unsigned index);
@@ -79,6 +80,9 @@ struct world_scene {
     uint16_t http_status;
     uint64_t buffered;                 /* bufferedAmount at the end */
     const struct wsr_engine_options *options;
+    const char *url;                   /* NULL = WORLD_URL */
+    const struct wsr_socket_options *socket_options;
+    const char *word;                  /* to be found in the text of the close event */
 };
 void world_play(const struct world_scene *scenes, size_t scenes_count);
 /* The same under every @step-th seed, beginning with the @offset-th: for tables of thousands. */
