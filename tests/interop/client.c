@@ -123,7 +123,7 @@ static uint32_t adler32(uint32_t sum, const uint8_t *data, uint64_t len)
 
 static const char *stage_name(uint8_t stage)
 {
-    static const char *const names[] = { "none", "lookup", "connect", "tls", "upgrade", "open", "closing" };
+    static const char *const names[] = { "none", "lookup", "connect", "tls", "upgrade", "open", "closing", "proxy" };
     return stage < sizeof(names) / sizeof(names[0]) ? names[stage] : "unknown";
 }
 
@@ -590,6 +590,8 @@ static bool set_option(const char *name, char *value)
     run.again |= strcmp(name, "again") == 0;
     if (strcmp(name, "connect-to") == 0)
         run.socket_options.connect_to = value;
+    if (strcmp(name, "proxy") == 0)
+        run.socket_options.proxy = value;
     if (strcmp(name, "protocol") == 0 && run.protocols_count < sizeof(run.protocols) / sizeof(run.protocols[0]))
         run.protocols[run.protocols_count++] = value;
     return strcmp(name, "on") != 0 || add_rule(value);
@@ -607,7 +609,7 @@ static const struct option options[] = {
     { "connect-to", required_argument, NULL, 0 },    { "protocol", required_argument, NULL, 0 },
     { "on", required_argument, NULL, 0 },            { "dispatch", no_argument, NULL, 0 },
     { "together", no_argument, NULL, 0 },            { "again", no_argument, NULL, 0 },
-    { NULL, 0, NULL, 0 },
+    { "proxy", required_argument, NULL, 0 },         { NULL, 0, NULL, 0 },
 };
 
 int main(int argc, char **argv)

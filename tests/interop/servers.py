@@ -99,6 +99,24 @@ class Servers:
         process, _ = self.launch([program, "--port=%d" % port, "-d", "3"])
         return await_port(process, port)
 
+    def tinyproxy(self, *lines):
+        """An HTTP proxy; lines: of its configuration, besides where it listens."""
+        program = need_program("tinyproxy", "tinyproxy-bin")
+        port = free_port()
+        path = os.path.join(self.folder, "tinyproxy-%d.conf" % port)
+        with open(path, "w", encoding="utf-8") as conf:
+            conf.write("\n".join(["Port %d" % port, "Listen 127.0.0.1", "MaxClients 200", "LogLevel Error", *lines,
+                                  ""]))
+        process, _ = self.launch([program, "-d", "-c", path])
+        return await_port(process, port)
+
+    def microsocks(self, *options):
+        """A SOCKS5 proxy."""
+        program = need_program("microsocks", "microsocks")
+        port = free_port()
+        process, _ = self.launch([program, "-i", "127.0.0.1", "-p", str(port), *options])
+        return await_port(process, port)
+
 
 NGINX_CONF = """
 daemon off;
