@@ -44,6 +44,8 @@ static const struct wsr_option table[] = {
       .offset = AT(messages), .help = "instead, or whichever is over first: how many to send over all connections" },
     { .name = "size", .letter = 's', .value = "SIZE", .kind = WSR_OPTION_BYTES, .max = 128u << 20,
       .offset = AT(message_bytes), .help = "bytes of each message (64)" },
+    { .name = "fragment", .value = "SIZE", .kind = WSR_OPTION_BYTES, .min = 1, .max = 128u << 20,
+      .offset = AT(fragment_bytes), .help = "payload of a frame: larger messages leave in several (no limit)" },
     { .name = "in-flight", .letter = 'p', .value = "COUNT", .kind = WSR_OPTION_COUNT, .min = 1, .max = 65536,
       .offset = AT(in_flight), .help = "messages that each connection keeps unanswered (1)" },
     { .name = "binary", .kind = WSR_OPTION_SET, .min = WSR_BINARY, .offset = AT(kind),

@@ -30,6 +30,7 @@ struct wsr_load_options {
     uint64_t duration_ns;           /* 0 = until `messages` are answered */
     uint64_t messages;              /* over all connections; 0 = until `duration_ns` is over */
     uint64_t message_bytes;
+    uint64_t fragment_bytes;           /* 0 = one frame for each message */
     uint64_t in_flight;             /* per connection */
     uint64_t connect_rate;          /* per second over all lanes; 0 = no limit */
     uint64_t open_timeout_ns;       /* 0 = the engine's */

@@ -323,6 +323,7 @@ static int open_conn(struct wsr_load_lane *lane, struct wsr_load_conn *c)
     socket_options.headers = plan->headers;
     socket_options.headers_count = (uint32_t)options->headers.count;
     socket_options.connect_to = options->connect_to;
+    socket_options.fragment_bytes = options->fragment_bytes;
     socket_options.user = c;
     if (plan->sources_count > 0)
         socket_options.source_address = plan->sources[c->id % plan->sources_count];

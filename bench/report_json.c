@@ -16,6 +16,7 @@ static void write_options(struct wsr_json *json, const struct wsr_report *report
     wsr_json_count(json, "duration_ns", options->duration_ns);
     wsr_json_count(json, "messages", options->messages);
     wsr_json_count(json, "size", options->message_bytes);
+    wsr_json_count(json, "fragment", options->fragment_bytes);
     wsr_json_text(json, "kind", options->kind == WSR_TEXT ? "text" : "binary");
     wsr_json_count(json, "in_flight", options->in_flight);
     wsr_json_count(json, "connect_rate", options->connect_rate);

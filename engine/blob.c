@@ -5,7 +5,6 @@
 #include <sys/uio.h>
 
 #include "error.h"
-#include "pieces.h"
 
 /* A range of the memory of one message. */
 struct wsr_blob {
@@ -45,26 +44,44 @@ static const uint8_t *only_piece(const struct wsr_event *event)
     return wsr_pieces_of(event->loan) == NULL ? start_of(event->loan) + event->begin : NULL;
 }
 
-/* Pieces of the @len bytes from @begin on of the message at @data, or in the list @loan. */
-static size_t view(const struct wsr_loan *loan, const uint8_t *data, uint64_t begin, uint64_t len, struct iovec *parts,
-                   size_t parts_max)
+/* ---- Walking ---- */
+
+/* Over @len bytes from @begin on of the message at @data, or in the list @loan. */
+static void start_walk(struct wsr_blob_walk *walk, const struct wsr_loan *loan, const uint8_t *data, uint64_t begin,
+                       uint64_t len)
 {
-    const struct wsr_pieces *pieces = data == NULL && loan != NULL ? wsr_pieces_of(loan) : NULL;
-    struct wsr_piece whole = { .data = data, .len = (size_t)(begin + len) };
-    const struct wsr_piece *piece = pieces != NULL ? pieces->list : &whole;
+    walk->whole = (struct wsr_piece){ .data = data, .len = (size_t)(begin + len) };
+    walk->piece = data == NULL && loan != NULL ? wsr_pieces_of(loan)->list : &walk->whole;
+    walk->skip = begin;
+    walk->left = len;
+}
+
+void wsr_blob_walk(struct wsr_blob_walk *walk, const struct wsr_blob *blob)
+{
+    start_walk(walk, blob->loan, blob->data, blob->begin, blob->len);
+}
+
+struct wsr_bytes wsr_blob_next(struct wsr_blob_walk *walk)
+{
+    if (walk->left == 0)
+        return wsr_bytes_of(NULL, 0);
+    while (walk->skip >= walk->piece->len)
+        walk->skip -= walk->piece++->len;
+    const struct wsr_piece *piece = walk->piece++;
+    uint64_t len = piece->len - walk->skip < walk->left ? piece->len - walk->skip : walk->left;
+    struct wsr_bytes bytes = wsr_bytes_of(piece->data + walk->skip, (size_t)len);
+    walk->skip = 0;
+    walk->left -= len;
+    return bytes;
+}
+
+static size_t view(struct wsr_blob_walk *walk, struct iovec *parts, size_t parts_max)
+{
     size_t count = 0;
-    for (; len > 0; piece++) {
-        if (begin >= piece->len) {
-            begin -= piece->len;
-            continue;
-        }
-        size_t part_bytes = piece->len - begin < len ? (size_t)(piece->len - begin) : (size_t)len;
+    for (struct wsr_bytes bytes = wsr_blob_next(walk); bytes.len > 0; bytes = wsr_blob_next(walk), count++) {
         /* An iovec has no const; nobody writes there. */
         if (count < parts_max)
-            parts[count] = (struct iovec){ (void *)(uintptr_t)(piece->data + begin), part_bytes };
-        count++;
-        len -= part_bytes;
-        begin = 0;
+            parts[count] = (struct iovec){ (void *)(uintptr_t)bytes.data, bytes.len };
     }
     return count;
 }
@@ -73,7 +90,9 @@ size_t wsr_event_view(const struct wsr_event *event, struct iovec *parts, size_t
 {
     if (event == NULL || event->type != WSR_EVENT_MESSAGE)
         return 0;
-    return view(event->loan, only_piece(event), 0, event->len, parts, parts_max);
+    struct wsr_blob_walk walk;
+    start_walk(&walk, event->loan, only_piece(event), 0, event->len);
+    return view(&walk, parts, parts_max);
 }
 
 /* ---- Life ---- */
@@ -128,7 +147,9 @@ uint64_t wsr_blob_size(const struct wsr_blob *blob)
 
 size_t wsr_blob_view(const struct wsr_blob *blob, struct iovec *parts, size_t parts_max)
 {
-    return view(blob->loan, blob->data, blob->begin, blob->len, parts, parts_max);
+    struct wsr_blob_walk walk;
+    wsr_blob_walk(&walk, blob);
+    return view(&walk, parts, parts_max);
 }
 
 size_t wsr_blob_copy(const struct wsr_blob *blob, uint64_t from, void *out, size_t len)
@@ -137,24 +158,12 @@ size_t wsr_blob_copy(const struct wsr_blob *blob, uint64_t from, void *out, size
         return 0;
     if (len > blob->len - from)
         len = (size_t)(blob->len - from);
-    const struct wsr_pieces *pieces = blob->data == NULL ? wsr_pieces_of(blob->loan) : NULL;
-    uint64_t begin = blob->begin + from;
-    if (pieces == NULL) {
-        memcpy(out, blob->data + begin, len);
-        return len;
-    }
+    struct wsr_blob_walk walk;
+    start_walk(&walk, blob->loan, blob->data, blob->begin + from, len);
     uint8_t *to = out;
-    size_t left = len;
-    for (const struct wsr_piece *piece = pieces->list; left > 0; piece++) {
-        if (begin < piece->len) {
-            size_t count = piece->len - begin < left ? (size_t)(piece->len - begin) : left;
-            memcpy(to, piece->data + begin, count);
-            to += count;
-            left -= count;
-            begin = 0;
-        } else {
-            begin -= piece->len;
-        }
+    for (struct wsr_bytes bytes = wsr_blob_next(&walk); bytes.len > 0; bytes = wsr_blob_next(&walk)) {
+        memcpy(to, bytes.data, bytes.len);
+        to += bytes.len;
     }
     return len;
 }

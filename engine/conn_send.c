@@ -63,11 +63,8 @@ void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
         wsr_slab_give_all(c->host->slab, message);
         return;
     }
-    uint64_t payload_bytes = 0;
-    for (const struct wsr_chunk *chunk = message; chunk != NULL; chunk = chunk->next)
-        payload_bytes += chunk->used - chunk->overhead;
     wsr_conn_count(&c->host->counts.messages_sent, 1);
-    wsr_conn_count(&c->host->counts.messages_sent_bytes, payload_bytes);
+    wsr_conn_count(&c->host->counts.messages_sent_bytes, wsr_queue_payload_bytes(message));
     wsr_queue_push(&c->queue, message);
     wsr_conn_mark_unsent(c);
 }

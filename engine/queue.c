@@ -1,4 +1,4 @@
-/* The send queue: a list of chunks, each message a run of them that begins with starts_message. */
+/* The send queue: a list of chunks, each message a run of them, in which starts_frame marks where a frame begins. */
 #include "queue.h"
 
 #include "simd/simd.h"
@@ -12,7 +12,7 @@ static struct wsr_chunk *end_of(struct wsr_chunk *message)
 
 void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message)
 {
-    message->starts_message = true;
+    message->starts_frame = true;
     if (message->is_pong)
         queue->pongs_count++;
     if (queue->first == NULL)
@@ -22,9 +22,9 @@ void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message)
     queue->last = end_of(message);
 }
 
-static struct wsr_chunk *end_of_message(struct wsr_chunk *chunk)
+static struct wsr_chunk *end_of_frame(struct wsr_chunk *chunk)
 {
-    while (chunk->next != NULL && !chunk->next->starts_message)
+    while (chunk->next != NULL && !chunk->next->starts_frame)
         chunk = chunk->next;
     return chunk;
 }
@@ -35,10 +35,10 @@ static struct wsr_chunk *boundary(const struct wsr_queue *queue)
     struct wsr_chunk *chunk = queue->flight_last;
     if (chunk == NULL) {
         chunk = queue->first;
-        if (chunk == NULL || (chunk->starts_message && chunk->sent == 0))
+        if (chunk == NULL || (chunk->starts_frame && chunk->sent == 0))
             return NULL;
     }
-    return end_of_message(chunk);
+    return end_of_frame(chunk);
 }
 
 void wsr_queue_push_control(struct wsr_queue *queue, struct wsr_chunk *control)
@@ -55,7 +55,7 @@ void wsr_queue_push_control(struct wsr_queue *queue, struct wsr_chunk *control)
         wsr_queue_push(queue, control);
         return;
     }
-    control->starts_message = true;
+    control->starts_frame = true;
     if (control->is_pong)
         queue->pongs_count++;
     control->next = next;
@@ -156,12 +156,27 @@ size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t par
     return count;
 }
 
-/* Credit of moving chunk->sent from @from to @to: only what lies behind the overhead is payload (BUF-05). */
+/* Payload within the first @bytes: what lies behind the overhead of each frame (BUF-05). */
+static uint64_t payload_before(const struct wsr_chunk *chunk, uint32_t bytes)
+{
+    uint32_t frames = chunk->frame_bytes != 0 ? bytes / chunk->frame_bytes : 0;
+    uint32_t rest = bytes - frames * chunk->frame_bytes;
+    uint64_t payload = (uint64_t)frames * (chunk->frame_bytes - chunk->overhead);
+    return rest > chunk->overhead ? payload + rest - chunk->overhead : payload;
+}
+
+/* Credit of moving chunk->sent from @from to @to. */
 static uint64_t payload_between(const struct wsr_chunk *chunk, uint32_t from, uint32_t to)
 {
-    if (chunk->is_control || to <= chunk->overhead)
-        return 0;
-    return to - (from < chunk->overhead ? chunk->overhead : from);
+    return chunk->is_control ? 0 : payload_before(chunk, to) - payload_before(chunk, from);
+}
+
+uint64_t wsr_queue_payload_bytes(const struct wsr_chunk *message)
+{
+    uint64_t bytes = 0;
+    for (; message != NULL; message = message->next)
+        bytes += payload_before(message, message->used);
+    return bytes;
 }
 
 static void remove_first(struct wsr_queue *queue, struct wsr_slab *slab)
@@ -180,7 +195,7 @@ static void remove_first(struct wsr_queue *queue, struct wsr_slab *slab)
 static void bring_pongs_forward(struct wsr_queue *queue, struct wsr_chunk *behind)
 {
     struct wsr_queue pongs = { 0 };
-    struct wsr_chunk *before = end_of_message(behind);
+    struct wsr_chunk *before = end_of_frame(behind);
     if (boundary(queue) == before)
         return;
     while (before->next != NULL && before->next->is_control) {

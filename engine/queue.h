@@ -32,7 +32,9 @@ static inline bool wsr_queue_in_flight(const struct wsr_queue *queue)
 
 /* Append a message (a chunk and what is linked behind it). */
 void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message);
-/* Insert a control frame at the next frame boundary, before messages that were not begun (CTL-02). */
+/* Bytes of @message that are payload. */
+uint64_t wsr_queue_payload_bytes(const struct wsr_chunk *message);
+/* Insert a control frame at the next frame boundary, also inside a message of several frames (CTL-02). */
 void wsr_queue_push_control(struct wsr_queue *queue, struct wsr_chunk *control);
 /* Give up the newest Pong that has not begun to leave (CTL-03). Returns whether there was one. */
 bool wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab);
@@ -54,8 +56,8 @@ size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t par
 /* The send in flight ended after @bytes; chunks that left go back to @slab. @bytes may be 0 after an error. */
 struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_slab *slab, uint64_t bytes);
 
-/* Give up every message that has not begun; what is in flight, or half sent, stays, and so do control frames
- * (CLOSE-20). */
+/* Give up every frame of a message that has not begun; what is in flight, or half sent, stays, and so do control
+ * frames (CLOSE-20). */
 void wsr_queue_drop_messages(struct wsr_queue *queue, struct wsr_slab *slab);
 /* Give up everything. Nothing may be in flight. */
 void wsr_queue_clear(struct wsr_queue *queue, struct wsr_slab *slab);

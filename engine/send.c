@@ -2,18 +2,62 @@
 #include <stdlib.h>
 #include <sys/uio.h>
 
+#include "blob.h"
 #include "error.h"
 #include "simd/simd.h"
 #include "socket.h"
 
 #define CLOSE_REASON_MAX (WSR_FRAME_CONTROL_MAX - 2)
 
-static bool is_utf8(const struct iovec *parts, size_t parts_count)
+/* Frames of one chunk together, when several fit: a chunk of the middle class, so that a Pong finds a frame boundary
+ * soon, and as many of them as that class has. */
+#define FRAMES_BYTES 4000u
+
+/* The bytes of a message: in parts, or in a blob. */
+struct source {
+    const struct iovec *parts;
+    size_t parts_count;
+    const struct wsr_blob *blob;     /* when not NULL */
+    uint64_t len;
+};
+
+/* A walk over a source. */
+struct reader {
+    const struct iovec *part, *end;
+    struct wsr_blob_walk walk;
+    bool is_blob;
+};
+
+static void start_reading(struct reader *reader, const struct source *source)
+{
+    reader->part = source->parts;
+    reader->end = source->parts + source->parts_count;
+    reader->is_blob = source->blob != NULL;
+    if (reader->is_blob)
+        wsr_blob_walk(&reader->walk, source->blob);
+}
+
+/* The next bytes, of length 0 when there are no more. */
+static struct wsr_bytes read_on(struct reader *reader)
+{
+    if (reader->is_blob)
+        return wsr_blob_next(&reader->walk);
+    while (reader->part < reader->end && reader->part->iov_len == 0)
+        reader->part++;
+    if (reader->part == reader->end)
+        return wsr_bytes_of(NULL, 0);
+    const struct iovec *part = reader->part++;
+    return wsr_bytes_of(part->iov_base, part->iov_len);
+}
+
+static bool is_utf8(const struct source *source)
 {
     const struct wsr_simd *simd = wsr_simd();
+    struct reader reader;
     uint32_t state = 0;
-    for (size_t i = 0; i < parts_count; i++) {
-        if (simd->utf8(&state, parts[i].iov_base, parts[i].iov_len) < parts[i].iov_len)
+    start_reading(&reader, source);
+    for (struct wsr_bytes bytes = read_on(&reader); bytes.len > 0; bytes = read_on(&reader)) {
+        if (simd->utf8(&state, bytes.data, bytes.len) < bytes.len)
             return false;
     }
     return state == 0;
@@ -53,79 +97,181 @@ static bool count_sent(struct wsr_socket *socket, uint64_t len)
     return true;
 }
 
-/* Write one frame into @chunk and those behind it: the only copy of the payload, masked on the way. */
-static void fill(struct wsr_chunk *chunk, enum wsr_kind kind, const struct iovec *parts, size_t parts_count,
-                 uint64_t len)
+/* How a message is cut into frames (SEND-12). */
+struct cut {
+    uint64_t frames_count;
+    uint64_t payload_bytes;          /* of each frame but the last */
+    uint64_t last_bytes;             /* of the last */
+    uint64_t together_count;         /* frames that share a chunk, the last frame never */
+};
+
+static uint64_t frame_bytes(uint64_t payload_bytes)
 {
-    const struct wsr_simd *simd = wsr_simd();
+    return wsr_frame_head_bytes(payload_bytes, true) + payload_bytes;
+}
+
+static struct cut cut_message(uint64_t len, uint64_t fragment_bytes)
+{
+    struct cut cut = { .frames_count = 1, .last_bytes = len, .together_count = 1 };
+    if (WSR_LIKELY(fragment_bytes == 0 || len <= fragment_bytes))
+        return cut;
+    cut.frames_count = (len - 1) / fragment_bytes + 1;
+    cut.payload_bytes = fragment_bytes;
+    cut.last_bytes = len - (cut.frames_count - 1) * fragment_bytes;
+    if (frame_bytes(fragment_bytes) <= FRAMES_BYTES / 2)
+        cut.together_count = FRAMES_BYTES / frame_bytes(fragment_bytes);
+    return cut;
+}
+
+/* Can the slabs ever hold it? */
+static bool fits_slabs(const struct wsr_slab *slab, const struct cut *cut, uint64_t len)
+{
+    if (cut->frames_count == 1)
+        return len + WSR_FRAME_HEAD_MAX <= wsr_slab_bytes(slab);
+    uint64_t chunks = (cut->frames_count - 1) / cut->together_count + 2;
+    return chunks <= wsr_slab_takes(slab, cut->together_count * frame_bytes(cut->payload_bytes));
+}
+
+/* Chunks for all frames, each run of them that shares one, or needs several, beginning where a frame begins. NULL when
+ * the slab is exhausted. */
+static struct wsr_chunk *take_chunks(struct wsr_slab *slab, const struct cut *cut)
+{
+    struct wsr_chunk *first = NULL, **end = &first;
+    uint64_t frames_left = cut->frames_count - 1;
+    while (frames_left > 0) {
+        uint64_t count = frames_left < cut->together_count ? frames_left : cut->together_count;
+        *end = wsr_slab_take(slab, count * frame_bytes(cut->payload_bytes));
+        if (*end == NULL)
+            goto fail;
+        (*end)->starts_frame = true;
+        if (count > 1)
+            (*end)->frame_bytes = (uint32_t)frame_bytes(cut->payload_bytes);
+        while (*end != NULL)
+            end = &(*end)->next;
+        frames_left -= count;
+    }
+    *end = wsr_slab_take(slab, frame_bytes(cut->last_bytes));
+    if (*end == NULL)
+        goto fail;
+    (*end)->starts_frame = true;
+    return first;
+
+fail:
+    wsr_slab_give_all(slab, first);
+    return NULL;
+}
+
+/* Where the next byte of a message goes, and how it is masked. */
+struct writer {
+    struct wsr_chunk *chunk;
+    struct reader reader;
+    struct wsr_bytes bytes;          /* read and not yet written */
+    const struct wsr_simd *simd;
+};
+
+/* One frame of @len bytes: the only copy of the payload, masked on the way. */
+static void write_frame(struct writer *w, uint8_t head, uint64_t len)
+{
     uint8_t key[4];
     unsigned phase = 0;
     wsr_socket_random(key, sizeof key);
-    uint8_t opcode = kind == WSR_TEXT ? WSR_OPCODE_TEXT : WSR_OPCODE_BINARY;
-    chunk->used = (uint32_t)wsr_frame_write(chunk->data, (uint8_t)(0x80 | opcode), len, key);
-    chunk->overhead = chunk->used;
-    for (size_t i = 0; i < parts_count; i++) {
-        const uint8_t *from = parts[i].iov_base;
-        size_t left = parts[i].iov_len;
-        while (left > 0) {
-            size_t room = wsr_slab_room(chunk) - chunk->used;
-            if (room == 0) {
-                chunk = chunk->next;
-                continue;
-            }
-            size_t count = left < room ? left : room;
-            simd->mask_copy(chunk->data + chunk->used, from, count, key, phase);
-            chunk->used += (uint32_t)count;
-            phase = (unsigned)((phase + count) & 3);
-            from += count;
-            left -= count;
+    size_t head_bytes = wsr_frame_write(w->chunk->data + w->chunk->used, head, len, key);
+    w->chunk->used += (uint32_t)head_bytes;
+    w->chunk->overhead = (uint32_t)head_bytes;
+    while (len > 0) {
+        size_t room = wsr_slab_room(w->chunk) - w->chunk->used;
+        if (room == 0) {
+            w->chunk = w->chunk->next;
+            continue;
         }
+        if (w->bytes.len == 0)
+            w->bytes = read_on(&w->reader);
+        size_t count = w->bytes.len < room ? w->bytes.len : room;
+        if (count > len)
+            count = (size_t)len;
+        w->simd->mask_copy(w->chunk->data + w->chunk->used, w->bytes.data, count, key, phase);
+        w->chunk->used += (uint32_t)count;
+        phase = (unsigned)((phase + count) & 3);
+        w->bytes = wsr_bytes_of(w->bytes.data + count, w->bytes.len - count);
+        len -= count;
     }
 }
 
-static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const struct iovec *parts, size_t parts_count,
-                         uint64_t len)
+static void write_message(struct wsr_chunk *chunk, enum wsr_kind kind, const struct source *source,
+                          const struct cut *cut)
 {
-    if (len > socket->engine->options.send_queue_max_bytes ||
-        len + WSR_FRAME_HEAD_MAX > wsr_slab_bytes(socket->worker->host.slab))
-        return wsr_error_set(WSR_ERR_ARGUMENT, "a message of %llu bytes can never fit the send queue; raise "
-                             "send_queue_max_bytes and send_pool_bytes", (unsigned long long)len);
-    struct wsr_chunk *first = wsr_slab_take(socket->worker->host.slab, len + wsr_frame_head_bytes(len, true));
-    if (first == NULL)
-        return refuse_for_quota(socket, len, "no send slab is free");
-    if (!count_sent(socket, len)) {
-        wsr_slab_give_all(socket->worker->host.slab, first);
-        return refuse_for_quota(socket, len, "the send queue is over send_queue_max_bytes");
+    struct writer w = { .chunk = chunk, .simd = wsr_simd() };
+    uint8_t opcode = kind == WSR_TEXT ? WSR_OPCODE_TEXT : WSR_OPCODE_BINARY;
+    start_reading(&w.reader, source);
+    for (uint64_t i = 0; i + 1 < cut->frames_count; i++) {
+        if (i > 0 && i % cut->together_count == 0)
+            w.chunk = w.chunk->next;
+        write_frame(&w, opcode, cut->payload_bytes);
+        opcode = WSR_OPCODE_CONTINUATION;
     }
-    fill(first, kind, parts, parts_count, len);
+    if (cut->frames_count > 1)
+        w.chunk = w.chunk->next;
+    write_frame(&w, (uint8_t)(WSR_FRAME_FIN | opcode), cut->last_bytes);
+}
+
+static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const struct source *source)
+{
+    struct wsr_slab *slab = socket->worker->host.slab;
+    struct cut cut = cut_message(source->len, socket->fragment_bytes);
+    if (source->len > socket->engine->options.send_queue_max_bytes || !fits_slabs(slab, &cut, source->len))
+        return wsr_error_set(WSR_ERR_ARGUMENT, "a message of %llu bytes can never fit the send queue; raise "
+                             "send_queue_max_bytes and send_pool_bytes, or fragment_bytes",
+                             (unsigned long long)source->len);
+    struct wsr_chunk *first = take_chunks(slab, &cut);
+    if (first == NULL)
+        return refuse_for_quota(socket, source->len, "no send slab is free");
+    if (!count_sent(socket, source->len)) {
+        wsr_slab_give_all(slab, first);
+        return refuse_for_quota(socket, source->len, "the send queue is over send_queue_max_bytes");
+    }
+    write_message(first, kind, source, &cut);
     first->command.subject = &socket->link;
     first->command.kind = WSR_COMMAND_SEND;
     wsr_worker_push(socket->worker, &first->command);
     return 0;
 }
 
-int wsr_send_gather(struct wsr_socket *socket, enum wsr_kind kind, const struct iovec *parts, size_t parts_count)
+/* What every form of send() has in common: the socket and the kind are good, and so is the source. */
+static int send_source(struct wsr_socket *socket, enum wsr_kind kind, const struct source *source)
 {
-    if (socket == NULL || (kind != WSR_TEXT && kind != WSR_BINARY) || (parts == NULL && parts_count > 0))
-        return wsr_error_set(WSR_ERR_ARGUMENT, "a message needs a socket, WSR_TEXT or WSR_BINARY, and its bytes");
-    uint64_t len = 0;
-    for (size_t i = 0; i < parts_count; i++) {
-        if ((parts[i].iov_base == NULL && parts[i].iov_len > 0) || parts[i].iov_len > INT64_MAX - len)
-            return wsr_error_set(WSR_ERR_ARGUMENT, "part %zu of the message is NULL or too long", i);
-        len += parts[i].iov_len;
-    }
     enum wsr_ready_state state = wsr_socket_ready_state(socket);
     if (state == WSR_CONNECTING)
         return wsr_error_set(WSR_ERR_INVALID_STATE, "the socket is still connecting; send from its open event on");
-    if (kind == WSR_TEXT && !is_utf8(parts, parts_count))
+    if (kind == WSR_TEXT && !is_utf8(source))
         return wsr_error_set(WSR_ERR_INVALID_UTF8, "the text is not valid UTF-8; send it as WSR_BINARY, or encode it");
     if (state != WSR_OPEN) {
         /* SEND-03: counted and dropped. */
         wsr_socket_note_turn(socket);
-        atomic_fetch_add_explicit(&socket->link.sent_bytes, len, memory_order_relaxed);
+        atomic_fetch_add_explicit(&socket->link.sent_bytes, source->len, memory_order_relaxed);
         return 0;
     }
-    return queue_message(socket, kind, parts, parts_count, len);
+    return queue_message(socket, kind, source);
+}
+
+int wsr_send_gather(struct wsr_socket *socket, enum wsr_kind kind, const struct iovec *parts, size_t parts_count)
+{
+    if (socket == NULL || (kind != WSR_TEXT && kind != WSR_BINARY) || (parts == NULL && parts_count > 0))
+        return wsr_error_set(WSR_ERR_ARGUMENT, "a message needs a socket, WSR_TEXT or WSR_BINARY, and its bytes");
+    struct source source = { .parts = parts, .parts_count = parts_count };
+    for (size_t i = 0; i < parts_count; i++) {
+        if ((parts[i].iov_base == NULL && parts[i].iov_len > 0) || parts[i].iov_len > INT64_MAX - source.len)
+            return wsr_error_set(WSR_ERR_ARGUMENT, "part %zu of the message is NULL or too long", i);
+        source.len += parts[i].iov_len;
+    }
+    return send_source(socket, kind, &source);
+}
+
+int wsr_send_blob(struct wsr_socket *socket, enum wsr_kind kind, const struct wsr_blob *blob)
+{
+    if (socket == NULL || (kind != WSR_TEXT && kind != WSR_BINARY) || blob == NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "a message needs a socket, WSR_TEXT or WSR_BINARY, and its blob");
+    const struct source source = { .blob = blob, .len = wsr_blob_size(blob) };
+    return send_source(socket, kind, &source);
 }
 
 int wsr_send(struct wsr_socket *socket, enum wsr_kind kind, const void *data, size_t len)

@@ -67,8 +67,9 @@ static struct wsr_chunk *fresh_chunk(struct wsr_chunk *chunk, uint8_t size_class
     chunk->sent = 0;
     chunk->used = 0;
     chunk->overhead = 0;
+    chunk->frame_bytes = 0;
     chunk->size_class = size_class;
-    chunk->starts_message = false;
+    chunk->starts_frame = false;
     chunk->is_control = false;
     chunk->is_pong = false;
     return chunk;
@@ -117,9 +118,15 @@ static size_t class_room(unsigned class)
     return class_bytes[class] - offsetof(struct wsr_chunk, data);
 }
 
+/* Class of the chunks for @bytes in all. */
+static unsigned class_for(uint64_t bytes)
+{
+    return bytes <= class_room(0) ? 0 : bytes <= CHAIN_SMALL_MAX * class_room(1) ? 1 : 2;
+}
+
 struct wsr_chunk *wsr_slab_take(struct wsr_slab *slab, uint64_t bytes)
 {
-    unsigned class = bytes <= class_room(0) ? 0 : bytes <= CHAIN_SMALL_MAX * class_room(1) ? 1 : 2;
+    unsigned class = class_for(bytes);
     struct wsr_chunk *first = take_one(slab, class);
     if (first == NULL)
         return NULL;
@@ -184,6 +191,13 @@ void wsr_slab_give_all(struct wsr_slab *slab, struct wsr_chunk *first)
         next = first->next;
         wsr_slab_give(slab, first);
     }
+}
+
+uint64_t wsr_slab_takes(const struct wsr_slab *slab, uint64_t bytes)
+{
+    unsigned class = class_for(bytes);
+    uint64_t chunks = (bytes + class_room(class) - 1) / class_room(class);
+    return chunks == 0 ? UINT64_MAX : slab->arenas[class].chunks_count / chunks;
 }
 
 uint64_t wsr_slab_bytes(const struct wsr_slab *slab)

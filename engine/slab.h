@@ -38,8 +38,9 @@ struct wsr_chunk {
     uint32_t sent;                    /* of used, accepted by the kernel */
     uint32_t used;
     uint32_t overhead;                /* bytes at the front that are no payload */
+    uint32_t frame_bytes;             /* several whole frames of so many bytes each, with overhead in front; 0 = one */
     uint8_t size_class;
-    bool starts_message;
+    bool starts_frame;                /* a control frame may stand before it; the first of a message does */
     bool is_control;                  /* request, Close, Pong: neither payload nor a message */
     bool is_pong;
     uint8_t data[];
@@ -64,5 +65,7 @@ void wsr_slab_give(struct wsr_slab *slab, struct wsr_chunk *chunk);
 void wsr_slab_give_all(struct wsr_slab *slab, struct wsr_chunk *first);
 /* Largest number of bytes that wsr_slab_take() could ever give. */
 uint64_t wsr_slab_bytes(const struct wsr_slab *slab);
+/* How often wsr_slab_take() of @bytes could succeed at least, with nothing else taken. */
+uint64_t wsr_slab_takes(const struct wsr_slab *slab, uint64_t bytes);
 
 #endif

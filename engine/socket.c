@@ -284,6 +284,7 @@ static struct wsr_socket *make_socket(const struct plan *plan)
     memcpy(socket->url + url_bytes, plan->url.origin.data, plan->url.origin.len);
     socket->origin = socket->url + url_bytes;
     socket->user = plan->options.user;
+    socket->fragment_bytes = plan->options.fragment_bytes;
     return socket;
 }
 

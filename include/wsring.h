@@ -406,6 +406,12 @@ struct wsr_socket_options {
      * source_address is for the connection to it. The request stays the URL's, and open_timeout_ns covers all.
      */
     const char *proxy;
+    /*
+     * Payload per frame of what is sent: a larger message leaves as several frames, between which control frames pass
+     * (RFC 6455 5.4), so that a Pong need not wait for the end of a long one. After the server's Close the rest of a
+     * message stays unsent from the next frame on. 0 = every message is one frame.
+     */
+    uint64_t fragment_bytes;
 };
 #define WSR_SOCKET_OPTIONS_INIT WSR_SIZED(wsr_socket_options)
 
@@ -484,6 +490,13 @@ WSR_API WSR_MUST_USE int wsr_send(struct wsr_socket *socket, enum wsr_kind kind,
 /** wsr_send of one message that lies in @parts_count pieces; the same returns and threads. */
 WSR_API WSR_MUST_USE int wsr_send_gather(struct wsr_socket *socket, enum wsr_kind kind, const struct iovec *parts,
                                          size_t parts_count);
+
+/**
+ * wsr_send of the bytes of @blob, as text or binary; the same returns and threads. They are copied once, masked on the
+ * way, as those of any message: never joined first. The reference stays the caller's; the blob may come from another
+ * engine. WHATWG WebSockets, send(Blob).
+ */
+WSR_API WSR_MUST_USE int wsr_send_blob(struct wsr_socket *socket, enum wsr_kind kind, const struct wsr_blob *blob);
 
 /**
  * close(code, reason): start the closing handshake; the Close frame follows everything sent before. @code 0 means

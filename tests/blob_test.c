@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -364,6 +365,65 @@ static void handlers_may_switch_for_the_next(void **state)
                 "expect close; fin");
 }
 
+/* ---- Pieces that lie apart ---- */
+
+#define FRAGMENTS_COUNT 12u
+#define FRAGMENT_BYTES 200u
+
+static void slice_everywhere(struct world *world, unsigned index, const struct wsr_event *event)
+{
+    const uint8_t *want = world->context;
+    uint8_t out[FRAGMENTS_COUNT * FRAGMENT_BYTES];
+    (void)index;
+    if (event->type != WSR_EVENT_MESSAGE)
+        return;
+    assert_int_equal(event->len, sizeof out);
+    struct wsr_blob *blob = wsr_event_blob(event);
+    for (size_t from = 0; from < sizeof out; from += 37) {
+        struct wsr_blob *part = wsr_blob_slice(blob, (int64_t)from, WSR_BLOB_END);
+        size_t parts_count;
+        uint8_t *bytes = viewed(part, &parts_count);
+        assert_memory_equal(bytes, want + from, sizeof out - from);
+        free(bytes);
+        assert_int_equal(wsr_blob_copy(part, 5, out, 300), sizeof out - from - 5 < 300 ? sizeof out - from - 5 : 300);
+        assert_memory_equal(out, want + from + 5, sizeof out - from - 5 < 300 ? sizeof out - from - 5 : 300);
+        wsr_blob_release(part);
+    }
+    wsr_blob_release(blob);
+}
+
+/* Frame heads lie between the pieces, which no walk over them may show. */
+static void receive_fragments(struct world *world)
+{
+    static char script[128 + FRAGMENTS_COUNT * (16 + 2 * FRAGMENT_BYTES)];
+    static uint8_t want[FRAGMENTS_COUNT * FRAGMENT_BYTES];
+    char *to = script, *const end = script + sizeof script;
+    to += snprintf(to, (size_t)(end - to), "accept; upgrade; cut whole; cork; ");
+    for (unsigned i = 0; i < FRAGMENTS_COUNT; i++) {
+        char fin = i + 1 < FRAGMENTS_COUNT ? '0' : '8', opcode = i == 0 ? '2' : '0';
+        to += snprintf(to, (size_t)(end - to), "raw %c%c7e00c8", fin, opcode);
+        for (unsigned k = 0; k < FRAGMENT_BYTES; k++) {
+            want[i * FRAGMENT_BYTES + k] = (uint8_t)sim_random(world->sim, 256);
+            to += snprintf(to, (size_t)(end - to), "%02x", want[i * FRAGMENT_BYTES + k]);
+        }
+        to += snprintf(to, (size_t)(end - to), "; ");
+    }
+    snprintf(to, (size_t)(end - to), "uncork; close; expect close; fin");
+    sim_script(world->sim, script);
+    world->context = want;
+    world->react = slice_everywhere;
+    unsigned index = world_connect(world);
+    world_run_to_end(world);
+    assert_int_equal(world->sockets[index].messages_count, 1);
+}
+
+static void pieces_that_lie_apart_are_walked_over(void **state)
+{
+    static const struct wsr_engine_options tiny = { .size = sizeof tiny, .buffer_bytes = 256, .buffers_count = 64 };
+    (void)state;
+    world_each_seed(receive_fragments, &tiny);
+}
+
 /* ---- Threads ---- */
 
 static void *read_and_release(void *argument)
@@ -410,6 +470,7 @@ int main(void)
         cmocka_unit_test(every_event_may_be_asked),
         cmocka_unit_test(the_type_of_the_moment_counts),
         cmocka_unit_test(handlers_may_switch_for_the_next),
+        cmocka_unit_test(pieces_that_lie_apart_are_walked_over),
         cmocka_unit_test(any_thread_may_read_and_release),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

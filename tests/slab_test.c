@@ -54,9 +54,9 @@ static void every_size_gets_room_enough_and_comes_clean(void **state)
                 assert_int_equal(chunk->used, 0);
                 assert_int_equal(chunk->sent, 0);
                 assert_int_equal(chunk->overhead, 0);
-                assert_false(chunk->starts_message || chunk->is_control || chunk->is_pong);
+                assert_false(chunk->starts_frame || chunk->is_control || chunk->is_pong);
                 chunk->used = chunk->sent = chunk->overhead = 7;
-                chunk->starts_message = chunk->is_control = chunk->is_pong = true;
+                chunk->starts_frame = chunk->is_control = chunk->is_pong = true;
             }
             fill(first, 0xC3);
             wsr_slab_give_all(slab, first);

@@ -188,6 +188,40 @@ static void binary_messages_arrive_whole(void **state)
     handlers_each(receive_types);
 }
 
+static void send_back(struct client *client, const struct wsr_event *event)
+{
+    if (event->type != WSR_EVENT_MESSAGE)
+        return;
+    assert_int_equal(event->len, 10);
+    assert_memory_equal(bytes_of(event), sent, 10);
+    if (client->counts[WSR_EVENT_MESSAGE] > 1)
+        return;
+    struct wsr_blob *blob = wsr_event_blob(event);
+    assert_int_equal(wsr_send_blob(event->socket, WSR_BINARY, blob), 0);
+    assert_int_equal(wsr_socket_buffered_amount(event->socket), 10);
+    wsr_blob_release(blob);
+}
+
+/* Send-binary-blob.any, interfaces/WebSocket/bufferedAmount/bufferedAmount-blob.html: what came as a Blob goes out as
+ * one. SEND-04, BUF-09 */
+static void send_blobs(struct client *client)
+{
+    struct wsr_socket *socket = handlers_connect_open(client, "/echo");
+    fill_sent(10);
+    client->react = send_back;
+    assert_int_equal(wsr_send(socket, WSR_BINARY, sent, 10), 0);
+    client_until(client, WSR_EVENT_MESSAGE, 2);
+    wsr_close(socket, 0, NULL, 0);
+    client_until(client, WSR_EVENT_CLOSE, 1);
+    assert_true(client->last[WSR_EVENT_CLOSE].was_clean);
+}
+
+static void a_blob_is_sent_and_comes_back(void **state)
+{
+    (void)state;
+    handlers_each(send_blobs);
+}
+
 /* binaryType-wrong-value.any. MSG-03 */
 static void set_wrong_types(struct client *client)
 {
@@ -520,6 +554,7 @@ int main(void)
         cmocka_unit_test(every_length_form_comes_back),
         cmocka_unit_test(only_the_viewed_bytes_are_sent),
         cmocka_unit_test(binary_messages_arrive_whole),
+        cmocka_unit_test(a_blob_is_sent_and_comes_back),
         cmocka_unit_test(an_unknown_binary_type_is_ignored),
         cmocka_unit_test(sending_before_open_is_an_invalid_state),
         cmocka_unit_test(unpaired_surrogates_are_refused),

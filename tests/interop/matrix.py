@@ -1,7 +1,8 @@
 """Echo matrix: `wsring load`, which verifies every echo, against servers that nobody here wrote.
 
 Five dimensions make 252 runs, each with few messages; --long sends twenty times as many. With 4 MiB the many
-connections are 20, not 500: 500 x 4 MiB in flight at both ends would measure the memory of the machine.
+connections are 20, not 500: 500 x 4 MiB in flight at both ends would measure the memory of the machine. Messages in
+several frames are a few runs more.
 """
 import itertools
 import json
@@ -14,6 +15,7 @@ CONNECTIONS = [1, 500]
 SIZES = [0, 1, 125, 126, 65535, 65536, 4 << 20]
 KINDS = ["binary", "text"]
 MODES = {"1worker": ["--workers", "1"], "8workers": ["--workers", "8"], "inline": ["--threads", "1", "--inline"]}
+FRAGMENTS = [(125, 1), (1000, 999), (65536, 1000), (65536, 16), (4 << 20, 65536)]     # size, payload of a frame
 ZERO = ["lost", "duplicated", "reordered", "corrupted", "foreign", "send_errors"]
 
 
@@ -57,12 +59,12 @@ def check_report(report, messages, connections):
     return complaints
 
 
-def run_one(program, name, combination, port, factor):
+def run_one(program, name, combination, port, factor, more=()):
     _, connections, size, kind, mode = combination
     connections, messages, in_flight = amounts(connections, size)
     messages *= factor
     report, complaint = run_load(program, ["-c", str(connections), *MODES[mode], "-n", str(messages), "-s", str(size),
-                                           "--" + kind, "-p", str(in_flight), "-q", "-o", "json",
+                                           "--" + kind, "-p", str(in_flight), "-q", "-o", "json", *more,
                                            "ws://127.0.0.1:%d/" % port])
     verdict.judge(name, [complaint] if complaint else check_report(report, messages, connections))
 
@@ -76,3 +78,10 @@ def run_all(program, ports, long):
             verdict.skipped(name, server + " is missing")
         else:
             run_one(program, name, combination, ports[server], 20 if long else 1)
+    for server, (size, fragment), kind in itertools.product(ports, FRAGMENTS, KINDS):
+        name = "fragments.%s.%d.%d.%s" % (server, size, fragment, kind)
+        if ports[server] is None:
+            verdict.skipped(name, server + " is missing")
+        else:
+            run_one(program, name, (server, 1, size, kind, "1worker"), ports[server], 1,
+                    ["--fragment", str(fragment)])

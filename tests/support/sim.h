@@ -44,6 +44,8 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *   rst ERRNO              reset
  *   stop, read, window N   take nothing more; take everything; take N bytes more
  *   slow N                 take N bytes a millisecond
+ *   parts                  from now on the client may send messages in several frames: "part N" is logged for each but
+ *                          the last
  */
 void sim_script(struct sim *sim, const char *steps);
 

@@ -14,7 +14,7 @@
 #define PAYLOAD_LOGGED_MAX 40
 
 static const char *const seen_names[SIM_SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close",
-    "fin", "end", "greeting", "credentials", "connect" };
+    "fin", "end", "greeting", "credentials", "connect", "part" };
 
 static void append(struct sim_buffer *buffer, const void *data, size_t len)
 {
@@ -49,9 +49,11 @@ static void log_line(struct sim_peer *peer, enum sim_seen seen, const char *form
     va_start(list, format);
     vsnprintf(line, sizeof line, format, list);
     va_end(list);
-    peer->lines = realloc(peer->lines, (peer->lines_count + 1) * sizeof *peer->lines);
-    if (peer->lines == NULL)
-        abort();
+    if ((peer->lines_count & (peer->lines_count - 1)) == 0) {       /* full at every power of two */
+        peer->lines = realloc(peer->lines, (peer->lines_count == 0 ? 1 : 2 * peer->lines_count) * sizeof *peer->lines);
+        if (peer->lines == NULL)
+            abort();
+    }
     peer->lines[peer->lines_count++] = (struct sim_line){ sim_now(peer->sim), peer->log.bytes };
     append(&peer->log, line, strlen(line));
     append(&peer->log, "\n", 1);
@@ -230,11 +232,38 @@ static void read_request(struct sim_peer *peer, const char *text)
     log_line(peer, SIM_REQUEST, "request %s", line);
 }
 
-/* SEND-12: no fragments. SEND-13: nothing but a Pong after the Close (OQ-9). CLOSE-13: the codes of no frame. */
+/* Put the frames of a message together, logging the payload of each but the last: SEND-12, 13. Returns whether more
+ * frames are to come. */
+static bool gather_parts(struct sim_peer *peer, uint8_t *first, const uint8_t **payload, size_t *len)
+{
+    uint8_t opcode = *first & 15;
+    bool is_last = (*first & 0x80) != 0;
+    if ((*first & 0x70) != 0 || (opcode == 0) != (peer->parts_opcode != 0))
+        sim_fail(peer->sim, "a frame that begins with %02x while %s message is under way", *first,
+                 peer->parts_opcode != 0 ? "a" : "no");
+    if (opcode != 0)
+        peer->parts_opcode = opcode;
+    append(&peer->parts, *payload, *len);
+    if (!is_last) {
+        log_line(peer, SIM_PART, "part %zu", *len);
+        return true;
+    }
+    *first = 0x80 | peer->parts_opcode;
+    *payload = peer->parts.data;
+    *len = peer->parts.bytes;
+    peer->parts_opcode = 0;
+    peer->parts.bytes = 0;
+    return false;
+}
+
+/* SEND-12: no fragments unless the script allows them. SEND-13: nothing but a Pong after the Close (OQ-9). CLOSE-13:
+ * the codes of no frame. */
 static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *payload, size_t len)
 {
     static const enum sim_seen kinds[16] = { [1] = SIM_TEXT, [2] = SIM_BINARY, [8] = SIM_CLOSE, [9] = SIM_PING,
                                              [10] = SIM_PONG };
+    if (peer->takes_parts && (first & 15) < 8 && gather_parts(peer, &first, &payload, &len))
+        return;
     enum sim_seen kind = kinds[first & 15];
     if ((first & 0xF0) != 0x80 || kind == SIM_REQUEST)
         sim_fail(peer->sim, "the client sent a frame that begins with %02x", first);
@@ -271,9 +300,11 @@ static void check_mask(struct sim_peer *peer, const uint8_t *mask)
         same += peer->masks[i] == key;
     if (same >= 2)
         sim_fail(peer->sim, "the client uses a masking key again and again");
-    peer->masks = realloc(peer->masks, (peer->masks_count + 1) * sizeof key);
-    if (peer->masks == NULL)
-        abort();
+    if ((peer->masks_count & (peer->masks_count - 1)) == 0) {       /* full at every power of two */
+        peer->masks = realloc(peer->masks, (peer->masks_count == 0 ? 1 : 2 * peer->masks_count) * sizeof key);
+        if (peer->masks == NULL)
+            abort();
+    }
     peer->masks[peer->masks_count++] = key;
 }
 
@@ -559,6 +590,8 @@ static int do_sending_step(struct sim_peer *peer, const char *step)
         peer->cut = strcmp(argument, "whole") == 0 ? SIM_WHOLE : strtoull(argument, NULL, 10);
     } else if (is_step(step, "echo", &argument)) {
         peer->echoes = true;
+    } else if (is_step(step, "parts", &argument)) {
+        peer->takes_parts = true;
     } else if (is_step(step, "cork", &argument)) {
         peer->corked = true;
     } else if (is_step(step, "uncork", &argument)) {
@@ -664,6 +697,7 @@ struct sim_peer *sim_peer_create(struct sim *sim, const char *script)
 
 void sim_peer_free(struct sim_peer *peer)
 {
+    free(peer->parts.data);
     free(peer->script);
     free(peer->out.data);
     free(peer->in.data);

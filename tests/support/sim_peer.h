@@ -6,7 +6,7 @@
 
 enum sim_seen {
     SIM_REQUEST, SIM_TEXT, SIM_BINARY, SIM_PING, SIM_PONG, SIM_CLOSE, SIM_FIN, SIM_END,
-    SIM_GREETING, SIM_CREDENTIALS, SIM_CONNECT, SIM_SEEN_COUNT
+    SIM_GREETING, SIM_CREDENTIALS, SIM_CONNECT, SIM_PART, SIM_SEEN_COUNT
 };
 
 struct sim_piece {
@@ -53,6 +53,9 @@ struct sim_peer {
     unsigned seen[SIM_SEEN_COUNT], expected[SIM_SEEN_COUNT];
     uint32_t *masks;                   /* all masking keys */
     size_t masks_count;
+    bool takes_parts;
+    struct sim_buffer parts;           /* of the message under way */
+    uint8_t parts_opcode;              /* 0 = none is under way */
     struct sim_buffer log;
     struct sim_line *lines;
     size_t lines_count;
