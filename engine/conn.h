@@ -55,14 +55,13 @@ struct wsr_conn_response {
 
 /* What both halves share. Lies in the socket, which outlives the conn: it is freed only after the GONE event. */
 struct wsr_link {
-    struct wsr_command open;             /* OPEN at first, later the wish for a writable event */
-    struct wsr_command destroy;
-    struct wsr_opening *opening;         /* from the socket to the conn, by the open command */
+    /* OPEN at first, with the opening as its subject; later the wish for a writable event */
+    struct wsr_command open;
+    struct wsr_command destroy;          /* once GONE waits for room: its subject is the next link that does */
     /* from the conn to the socket, by the open event: protocol NUL extensions NUL; malloc, or NULL */
     char *agreement;
     struct wsr_conn_response *response;  /* from the conn to the socket, by the open or error event; malloc, or NULL */
     struct wsr_conn *conn;               /* worker: NULL when there is none (any more) */
-    struct wsr_link *gone_next;          /* worker: links that wait for room to tell GONE */
     /* enum wsr_binary_type, set by the consumer; a hint to the worker, so without order */
     _Atomic uint32_t binary_type;
     _Atomic uint64_t sent_bytes;         /* payload accepted by wsr_send(); only grows */
@@ -95,7 +94,7 @@ struct wsr_conn_host {
     struct wsr_deliver deliver;
     struct wsr_ring_mpsc commands;
     struct wsr_entropy entropy;
-    struct wsr_session_limits limits;
+    struct wsr_session_shared sessions;
     uint64_t open_timeout_ns, close_timeout_ns, fin_timeout_ns;
     uint64_t send_queue_max_bytes;
     uint64_t ping_mark;                  /* random: tells the engine's own Ping payloads from others */
@@ -127,8 +126,10 @@ struct wsr_conn {
     struct wsr_conn_host *host;
     struct wsr_link *link;               /* NULL in FREE */
     struct wsr_opening *opening;         /* NULL when open */
-    struct wsr_conn *free_next;
-    struct wsr_conn *unsent_next;
+    union {
+        struct wsr_conn *unsent_next;
+        struct wsr_conn *free_next;      /* in FREE, where no list of the turn holds it */
+    };
     struct wsr_conn *resting_next;
     struct wsr_session session;
     struct wsr_timer timer;              /* the one limit that runs in this state */
@@ -169,9 +170,12 @@ static inline uint64_t wsr_conn_token(uint32_t slot, uint32_t generation, enum w
     return (uint64_t)op << 56 | (uint64_t)(generation & 0xFFFFFF) << 32 | slot;
 }
 
+/* Blocks of the pool, and lists of pieces; the context is the host. */
+extern const struct wsr_session_memory wsr_conn_session_memory;
+
 /* ---- Called by the worker, on its thread ---- */
 
-/* Take a FREE conn and connect as link->opening says. */
+/* Take a FREE conn and connect as the opening in link->open says. */
 void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link);
 /* A completion whose token names this conn and this generation. */
 void wsr_conn_completed(struct wsr_conn *conn, enum wsr_conn_op op, const struct wsr_completion *completion);

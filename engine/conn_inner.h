@@ -55,9 +55,6 @@ void wsr_conn_feed_tunnel(struct wsr_conn *conn, struct wsr_loan *buffer);
 void wsr_conn_tunnel_ended(struct wsr_conn *conn);
 const char *wsr_conn_proxy_dial_text(int system_errno);
 
-/* conn_memory.c */
-extern const struct wsr_session_memory wsr_conn_memory;    /* context: the host */
-
 /* conn_receive.c */
 bool wsr_conn_is_reading(const struct wsr_conn *conn);
 void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *completion);

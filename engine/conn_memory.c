@@ -36,4 +36,4 @@ static uint8_t *gather(void *context, uint8_t *list, struct wsr_bytes piece, uin
     return wsr_pool_block_bytes(loan);
 }
 
-const struct wsr_session_memory wsr_conn_memory = { grow_block, release_block, stays_in_pieces, gather };
+const struct wsr_session_memory wsr_conn_session_memory = { grow_block, release_block, stays_in_pieces, gather };

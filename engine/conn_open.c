@@ -76,11 +76,11 @@ static struct wsr_conn *take_slot(struct wsr_conn_host *host)
 void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
 {
     struct wsr_conn *c = take_slot(host);
-    *c = (struct wsr_conn){ .host = host, .link = link, .opening = link->opening, .generation = c->generation,
+    *c = (struct wsr_conn){ .host = host, .link = link, .opening = link->open.subject, .generation = c->generation,
                             .file = -1 };
-    link->opening = NULL;
+    link->open.subject = link;
     link->conn = c;
-    wsr_session_init(&c->session, &host->limits, &wsr_conn_memory, host, &c->opening->upgrade);
+    wsr_session_init(&c->session, &host->sessions, &c->opening->upgrade);
     wsr_conn_enter(c, WSR_CONN_DIALING);
     c->opening->dial.deadline_ns = wsr_conn_after(c, host->open_timeout_ns);
     wsr_timer_arm(host->wheel, &c->timer, c->opening->dial.deadline_ns);

@@ -13,8 +13,8 @@ static void say(struct wsr_conn *c)
 void wsr_conn_start_tunnel(struct wsr_conn *c)
 {
     struct wsr_opening *opening = c->opening;
-    opening->proxy->head_max_bytes = c->host->limits.head_max_bytes;
-    opening->proxy->interim_max = c->host->limits.interim_max;
+    opening->proxy->head_max_bytes = c->host->sessions.limits.head_max_bytes;
+    opening->proxy->interim_max = c->host->sessions.limits.interim_max;
     wsr_conn_enter(c, WSR_CONN_TUNNELING);
     wsr_timer_arm(c->host->wheel, &c->timer, opening->dial.deadline_ns);
     say(c);

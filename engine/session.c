@@ -39,7 +39,7 @@ static bool is_reading(const struct wsr_session *s)
 static void release(const struct wsr_session *s, uint8_t **block)
 {
     if (*block != NULL)
-        s->memory->release(s->memory_context, *block);
+        s->shared->memory->release(s->shared->memory_context, *block);
     *block = NULL;
 }
 
@@ -81,7 +81,9 @@ static bool append(const struct wsr_session *s, uint8_t **block, size_t *capacit
         return true;
     if (needed > *capacity) {
         size_t wanted = larger_of(needed, larger_of(2 * *capacity, BLOCK_FIRST_BYTES));
-        uint8_t *grown = s->memory->grow(s->memory_context, *block, *used, smaller_of(wanted, most), capacity);
+        const struct wsr_session_shared *shared = s->shared;
+        uint8_t *grown = shared->memory->grow(shared->memory_context, *block, *used, smaller_of(wanted, most),
+                                              capacity);
         if (grown == NULL)
             return false;
         *block = grown;
@@ -149,7 +151,7 @@ static void judge_answer(struct wsr_session *s, struct wsr_bytes head, const str
     struct wsr_fault why = { 0 };
     upgrade->head_used = 0;
     upgrade->head_scanned = 0;
-    if (is_interim(answer->status) && upgrade->interim_count < s->limits->interim_max) {
+    if (is_interim(answer->status) && upgrade->interim_count < s->shared->limits.interim_max) {
         upgrade->interim_count++;
         return;
     }
@@ -168,7 +170,8 @@ static void judge_answer(struct wsr_session *s, struct wsr_bytes head, const str
 static bool gather_head(struct wsr_session *s, struct wsr_bytes piece)
 {
     struct wsr_session_upgrade *upgrade = s->upgrade;
-    return append(s, &upgrade->head, &upgrade->head_capacity, &upgrade->head_used, piece, s->limits->head_max_bytes);
+    return append(s, &upgrade->head, &upgrade->head_capacity, &upgrade->head_used, piece,
+                  s->shared->limits.head_max_bytes);
 }
 
 /* Take at most one head. One that is whole in @in is read there, one in pieces is gathered first; never more than
@@ -178,7 +181,7 @@ static size_t take_answer(struct wsr_session *s, const uint8_t *in, size_t len, 
     static const char no_memory[] = "no memory for the server's answer";
     struct wsr_session_upgrade *upgrade = s->upgrade;
     size_t had = upgrade->head_used;
-    struct wsr_bytes piece = wsr_bytes_of(in, smaller_of(len, s->limits->head_max_bytes - had));
+    struct wsr_bytes piece = wsr_bytes_of(in, smaller_of(len, s->shared->limits.head_max_bytes - had));
     struct wsr_bytes text = piece;
     struct wsr_http_response answer;
     struct wsr_fault why = { 0 };
@@ -196,7 +199,7 @@ static size_t take_answer(struct wsr_session *s, const uint8_t *in, size_t len, 
     }
     if (head_bytes < 0)
         refuse(s, event, why.text);
-    else if (text.len == s->limits->head_max_bytes)
+    else if (text.len == s->shared->limits.head_max_bytes)
         refuse(s, event, "the server's answer has a longer head than head_max_bytes allows");
     else if (had == 0 && !gather_head(s, piece))
         refuse(s, event, no_memory);
@@ -213,9 +216,9 @@ static struct breach judge_data_frame(const struct wsr_session *s, const struct 
         return breach_of(WSR_CLOSE_PROTOCOL, "a message began inside another one (RFC 6455 5.4)");
     if (!is_first && s->message_kind == 0)
         return breach_of(WSR_CLOSE_PROTOCOL, "a continuation frame continues no message (RFC 6455 5.4)");
-    if ((is_first ? 0 : s->fragments_count) >= s->limits->fragments_max)
+    if ((is_first ? 0 : s->fragments_count) >= s->shared->limits.fragments_max)
         return breach_of(WSR_CLOSE_POLICY, "a message has more frames than fragments_max allows");
-    if (frame->payload_bytes > s->limits->message_max_bytes - s->assembly_used)
+    if (frame->payload_bytes > s->shared->limits.message_max_bytes - s->assembly_used)
         return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows");
     return no_breach;
 }
@@ -232,13 +235,13 @@ static struct breach judge_frame(const struct wsr_session *s, const struct wsr_f
 static bool is_utf8(const struct wsr_session *s, struct wsr_bytes text)
 {
     uint32_t state = 0;
-    return text.len == 0 || (s->simd->utf8(&state, text.data, text.len) == text.len && state == 0);
+    return text.len == 0 || (s->shared->simd->utf8(&state, text.data, text.len) == text.len && state == 0);
 }
 
 /* UTF-01 to 05: @text goes on where the message's text so far has ended. */
 static struct breach judge_text(struct wsr_session *s, struct wsr_bytes text, bool is_end)
 {
-    if (text.len > 0 && s->simd->utf8(&s->utf8_state, text.data, text.len) != text.len)
+    if (text.len > 0 && s->shared->simd->utf8(&s->utf8_state, text.data, text.len) != text.len)
         return breach_of(WSR_CLOSE_NOT_UTF8, "a text message is not UTF-8 (RFC 6455 8.1)");
     if (is_end && s->utf8_state != 0)
         return breach_of(WSR_CLOSE_NOT_UTF8, "a text message ends inside a UTF-8 sequence (RFC 6455 8.1)");
@@ -324,15 +327,16 @@ static void deliver(struct wsr_session *s, struct wsr_bytes data, struct wsr_ses
 /* Keep @piece of the message under way: as it lies when it may, else behind the others in one block. */
 static bool keep(struct wsr_session *s, struct wsr_bytes piece)
 {
-    const struct wsr_session_memory *memory = s->memory;
-    uint64_t most = s->fin ? s->assembly_used + piece.len + s->frame_left : s->limits->message_max_bytes;
+    const struct wsr_session_shared *shared = s->shared;
+    const struct wsr_session_memory *memory = shared->memory;
+    uint64_t most = s->fin ? s->assembly_used + piece.len + s->frame_left : shared->limits.message_max_bytes;
     if (s->assembly == NULL && piece.len > 0 && s->message_kind == WSR_BINARY && memory->stays_in_pieces != NULL)
-        s->in_pieces = memory->stays_in_pieces(s->memory_context);
+        s->in_pieces = memory->stays_in_pieces(shared->memory_context);
     if (!s->in_pieces)
         return append(s, &s->assembly, &s->assembly_capacity, &s->assembly_used, piece, most);
     if (piece.len == 0)
         return true;
-    uint8_t *list = memory->gather(s->memory_context, s->assembly, piece, most - s->assembly_used - piece.len);
+    uint8_t *list = memory->gather(shared->memory_context, s->assembly, piece, most - s->assembly_used - piece.len);
     if (list == NULL)
         return false;
     s->assembly = list;
@@ -450,7 +454,7 @@ static size_t take_whole_message(const struct wsr_session *s, const uint8_t *in,
     if (!is_reading(s) || is_under_way)
         return 0;
     size_t head_bytes = wsr_frame_parse_plain(in, len, &payload_bytes);
-    if (head_bytes == 0 || payload_bytes > len - head_bytes || payload_bytes > s->limits->message_max_bytes)
+    if (head_bytes == 0 || payload_bytes > len - head_bytes || payload_bytes > s->shared->limits.message_max_bytes)
         return 0;
     struct wsr_bytes data = wsr_bytes_of(in + head_bytes, payload_bytes);
     bool is_text = in[0] == (WSR_FRAME_FIN | WSR_OPCODE_TEXT);
@@ -480,17 +484,14 @@ size_t wsr_session_feed(struct wsr_session *session, const uint8_t *in, size_t l
     return WSR_LIKELY(taken > 0) ? taken : take_general(session, in, len, event);
 }
 
-void wsr_session_init(struct wsr_session *session, const struct wsr_session_limits *limits,
-                      const struct wsr_session_memory *memory, void *memory_context,
+void wsr_session_init(struct wsr_session *session, const struct wsr_session_shared *shared,
                       struct wsr_session_upgrade *upgrade)
 {
+    const struct wsr_session_limits *limits = &shared->limits;
     assert(limits->message_max_bytes > 0 && limits->fragments_max > 0 && limits->head_max_bytes > 0);
     assert(upgrade->head == NULL && upgrade->head_used == 0);
     *session = (struct wsr_session){
-        .limits = limits,
-        .memory = memory,
-        .memory_context = memory_context,
-        .simd = wsr_simd(),
+        .shared = shared,
         .upgrade = upgrade,
         .state = WSR_SESSION_UPGRADING
     };

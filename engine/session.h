@@ -7,7 +7,6 @@
 #include "frame.h"
 #include "handshake.h"
 
-/* Shared by all sessions of an engine. */
 struct wsr_session_limits {
     uint64_t message_max_bytes;
     uint32_t fragments_max;       /* frames per message, empty ones too */
@@ -27,6 +26,16 @@ struct wsr_session_memory {
      * more can follow. Returns the list, perhaps moved, which release() gives back; NULL without memory, @list then
      * being only good for release(). */
     uint8_t *(*gather)(void *context, uint8_t *list, struct wsr_bytes piece, uint64_t left);
+};
+
+struct wsr_simd;
+
+/* What the sessions of one owner have in common, kept once as there may be many of them. Outlives them. */
+struct wsr_session_shared {
+    struct wsr_session_limits limits;   /* all but interim_max at least 1 */
+    const struct wsr_session_memory *memory;
+    void *memory_context;
+    const struct wsr_simd *simd;        /* here because asking wsr_simd() costs as much as parsing a frame */
 };
 
 enum wsr_session_state {
@@ -73,13 +82,8 @@ struct wsr_session_upgrade {
     uint32_t interim_count;
 };
 
-struct wsr_simd;
-
 struct wsr_session {
-    const struct wsr_session_limits *limits;
-    const struct wsr_session_memory *memory;
-    void *memory_context;
-    const struct wsr_simd *simd;           /* here because asking wsr_simd() costs as much as parsing a frame */
+    const struct wsr_session_shared *shared;
     struct wsr_session_upgrade *upgrade;   /* NULL after the upgrade */
     uint8_t *assembly;                     /* message that is gathered, block or list; NULL when none */
     size_t assembly_used;
@@ -100,10 +104,8 @@ struct wsr_session {
     bool in_pieces;                        /* assembly is a list; false when there is none */
 };
 
-/* Start in UPGRADING. Every limit but interim_max is at least 1. @upgrade is filled by the caller (offer set, rest
- * zero) and outlives that state. */
-void wsr_session_init(struct wsr_session *session, const struct wsr_session_limits *limits,
-                      const struct wsr_session_memory *memory, void *memory_context,
+/* Start in UPGRADING. @upgrade is filled by the caller (offer set, rest zero) and outlives that state. */
+void wsr_session_init(struct wsr_session *session, const struct wsr_session_shared *shared,
                       struct wsr_session_upgrade *upgrade);
 
 /* Give back all session memory, in any state. */

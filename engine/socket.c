@@ -282,7 +282,6 @@ static struct wsr_socket *make_socket(const struct plan *plan)
         return NULL;
     memcpy(socket->url, plan->url.href.data, plan->url.href.len);
     memcpy(socket->url + url_bytes, plan->url.origin.data, plan->url.origin.len);
-    socket->origin = socket->url + url_bytes;
     socket->user = plan->options.user;
     socket->fragment_bytes = plan->options.fragment_bytes;
     return socket;
@@ -300,9 +299,8 @@ static int start(struct wsr_engine *engine, struct plan *plan, struct wsr_socket
     }
     socket->engine = engine;
     socket->worker = engine->consumers[socket->ring].worker;
-    socket->link.opening = plan->opening;
+    socket->link.open.subject = plan->opening;
     plan->opening = NULL;
-    socket->link.open.subject = &socket->link;
     socket->link.open.kind = WSR_COMMAND_OPEN;
     enlist(socket);
     *out = socket;
@@ -341,7 +339,9 @@ void wsr_socket_free(struct wsr_socket *socket)
         socket->next->place = socket->place;
     pthread_mutex_unlock(&engine->sockets_lock);
     wsr_listener_free(socket->listeners);
-    wsr_conn_opening_free(socket->link.opening);
+    /* A broken worker may have left the command. */
+    if (socket->link.open.subject != &socket->link)
+        wsr_conn_opening_free(socket->link.open.subject);
     free(socket->link.agreement);
     free(socket->link.response);
     free(socket);
@@ -371,7 +371,7 @@ const char *wsr_socket_url(const struct wsr_socket *socket)
 
 const char *wsr_socket_origin(const struct wsr_socket *socket)
 {
-    return socket->origin;
+    return socket->url + strlen(socket->url) + 1;
 }
 
 /* The agreement is the conn's until the open event was taken, and nobody's concern when that was dropped. */

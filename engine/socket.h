@@ -14,7 +14,6 @@ struct wsr_socket {
     struct wsr_socket **place;
     struct wsr_listeners *listeners;      /* NULL until the first */
     void *user;
-    const char *origin;                   /* behind url */
     _Atomic uint64_t credited_seen;       /* link.credited_bytes as bufferedAmount knows it in turn seen_turn */
     _Atomic uint32_t seen_turn;
     _Atomic uint32_t ready_state;         /* enum wsr_ready_state; changed by wsr_socket_enter() */
@@ -24,7 +23,7 @@ struct wsr_socket {
     bool is_agreed;                       /* the open event was taken: link.agreement may be read */
     bool has_failed;                      /* the error event was taken */
     bool is_destroyed;                    /* the application gave it up; it goes with GONE */
-    char url[];
+    char url[];                           /* NUL, origin, NUL */
 };
 
 /* Go from @from to @to; returns whether it was in @from. */

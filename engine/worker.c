@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "simd/simd.h"
+
 #define COMPLETIONS_PER_TURN 256u
 #define COMMANDS_PER_TURN 4096u   /* threads that never stop sending must not keep the worker from the kernel */
 #define SPINS_PER_CLOCK_READ 32u
@@ -202,7 +204,7 @@ static void run_command(struct wsr_worker *w, struct wsr_command *command)
         run_chunk_command(w, link, wsr_container_of(command, struct wsr_chunk, command));
         break;
     case WSR_COMMAND_OPEN:
-        wsr_conn_open(&w->host, link);
+        wsr_conn_open(&w->host, wsr_container_of(command, struct wsr_link, open));
         break;
     case WSR_COMMAND_WANT_WRITABLE:
         if (link->conn != NULL)
@@ -243,7 +245,7 @@ static void tell_gone_again(struct wsr_conn_host *host)
 {
     while (host->gone_first != NULL && wsr_deliver_has_room(&host->deliver, 1)) {
         struct wsr_link *link = host->gone_first;
-        host->gone_first = link->gone_next;
+        host->gone_first = link->destroy.subject;
         wsr_conn_tell_gone(host, link);
     }
 }
@@ -377,7 +379,8 @@ int wsr_worker_create(struct wsr_worker **worker, struct wsr_driver *driver, str
     w->consumer_eventfd = -1;
     w->host.driver = driver;
     w->host.resolver = resolver;
-    w->host.limits = options->limits;
+    w->host.sessions = (struct wsr_session_shared){ .limits = options->limits, .memory = &wsr_conn_session_memory,
+                                                    .memory_context = &w->host, .simd = wsr_simd() };
     w->host.open_timeout_ns = options->open_timeout_ns;
     w->host.close_timeout_ns = options->close_timeout_ns;
     w->host.fin_timeout_ns = options->fin_timeout_ns;

@@ -341,6 +341,9 @@ static void a_broken_driver(void **state)
         for (unsigned i = 0; i < 100 && rc >= 0; i++)
             rc = wsr_poll(world.engine, 0, &event, 1, 1000000);
         assert_int_equal(rc, WSR_ERR_SYSTEM);
+        /* One that nobody will ever connect; what it brought along is freed with it. */
+        struct wsr_socket *socket;
+        assert_int_equal(wsr_socket_open(world.engine, WORLD_URL, WSR_ZSTRING, NULL, 0, NULL, &socket), 0);
         assert_int_equal(wsr_engine_destroy(world.engine), 0);
         sim_free(world.sim);
         free(world.log);

@@ -68,6 +68,7 @@ static const struct wsr_session_limits wide_limits = {
 
 struct peer {
     struct wsr_session session;
+    struct wsr_session_shared shared;
     struct wsr_session_upgrade *upgrade;   /* its own block, freed as soon as the header allows */
     size_t events_count;
     size_t close_after;                    /* wsr_session_close() after so many events */
@@ -85,7 +86,8 @@ static void start(struct peer *p, const struct wsr_session_limits *limits)
     p->upgrade = calloc(1, sizeof *p->upgrade);
     assert_non_null(p->upgrade);
     memcpy(p->upgrade->offer.accept, ACCEPT, sizeof ACCEPT);
-    wsr_session_init(&p->session, limits, &session_memory, &memory, p->upgrade);
+    p->shared = (struct wsr_session_shared){ *limits, &session_memory, &memory, wsr_simd() };
+    wsr_session_init(&p->session, &p->shared, p->upgrade);
 }
 
 static void finish(struct peer *p)

@@ -43,7 +43,8 @@ static void open_bench(struct bench *bench, uint64_t seed, uint32_t events_count
 static void close_bench(struct bench *bench)
 {
     for (unsigned i = 0; i < LINKS_MAX; i++) {
-        wsr_conn_opening_free(bench->links[i].opening);
+        if (bench->links[i].open.subject != &bench->links[i])
+            wsr_conn_opening_free(bench->links[i].open.subject);
         free(bench->links[i].agreement);
     }
     wsr_worker_free(bench->worker);
@@ -73,8 +74,7 @@ static void open_link(struct bench *bench, unsigned index, unsigned addresses_co
         assert_int_equal(wsr_dial_parse(&opening->dial.addresses[i], "10.0.0.1:80", &why), 0);
     }
     opening->dial.addresses_count = addresses_count;
-    link->opening = opening;
-    link->open.subject = link;
+    link->open.subject = opening;
     link->open.kind = WSR_COMMAND_OPEN;
     atomic_fetch_add_explicit(&bench->worker->live_count, 1, memory_order_relaxed);
     wsr_worker_push(bench->worker, &link->open);

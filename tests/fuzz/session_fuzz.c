@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "engine/session.h"
+#include "simd/simd.h"
 
 #define STREAM_MAX 8192
 #define EVENTS_MAX 8192
@@ -37,6 +38,7 @@ struct record {
 
 struct run {
     struct wsr_session session;
+    struct wsr_session_shared shared;
     struct wsr_session_upgrade *upgrade;
     size_t close_after;
     size_t blocks_live;
@@ -192,7 +194,8 @@ static void run_stream(struct run *run, const uint8_t *parameters, const uint8_t
     memcpy(run->upgrade->offer.accept, ACCEPT, sizeof ACCEPT);
     if (parameters[0] & MODE_PROTOCOL)
         run->upgrade->offer.protocols = wsr_bytes_of_string("chat");
-    wsr_session_init(&run->session, &limits, &memory, run, run->upgrade);
+    run->shared = (struct wsr_session_shared){ limits, &memory, run, wsr_simd() };
+    wsr_session_init(&run->session, &run->shared, run->upgrade);
     for (size_t at = 0; at < len;) {
         size_t piece = next_piece(cut, &seed, len - at);
         feed(run, stream + at, piece, at);
