@@ -61,8 +61,6 @@ void wsr_conn_rest(struct wsr_conn *c)
     else
         c->host->resting_last->resting_next = c;
     c->host->resting_last = c;
-    if (!c->host->is_resuming)
-        wsr_conn_count(&c->host->counts.rests, 1);
 }
 
 /* ---- The end ---- */
@@ -327,7 +325,6 @@ void wsr_conn_resume_resting(struct wsr_conn_host *host)
     struct wsr_conn *c = host->resting_first, *last = host->resting_last;
     /* Those that go on resting come behind all others. */
     host->resting_first = host->resting_last = NULL;
-    host->is_resuming = true;
     for (struct wsr_conn *next; c != NULL; c = next) {
         next = c->resting_next;
         c->marks &= (uint16_t)~MARK_RESTING;
@@ -342,7 +339,6 @@ void wsr_conn_resume_resting(struct wsr_conn_host *host)
         host->resting_first = next;
         break;
     }
-    host->is_resuming = false;
 }
 
 void wsr_conn_flush_unsent(struct wsr_conn_host *host)

@@ -112,7 +112,6 @@ struct wsr_conn_host {
     struct wsr_link *gone_first;
     uint32_t receives_started;           /* in this turn */
     bool is_ending;                      /* connections are being killed: none waits for the consumer any more */
-    bool is_resuming;
     bool has_more_commands;              /* this turn had too many: the rest is run in the next */
     bool goes_on;                        /* something rests that needs nobody else: the next turn does not wait */
     struct wsr_conn_counts counts;

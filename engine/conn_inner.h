@@ -18,6 +18,7 @@ enum wsr_conn_mark {
     MARK_WRITABLE_WISH = 1u << 6,   /* a send was refused */
     MARK_PAUSED = 1u << 8,          /* the application wants no input */
     MARK_CLOSE_LEFT = 1u << 9,      /* our Close was taken by the kernel */
+    MARK_BEHIND = 1u << 10,         /* receiving rests for the consumer, and was counted as doing so */
     MARK_TOLD = 1u << 7             /* in DRAINING: the end was told, a list still holds the conn */
 };
 

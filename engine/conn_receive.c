@@ -10,7 +10,17 @@ static void post_recv(struct wsr_conn *c)
 {
     assert(!(c->ops & WSR_CONN_OP_RECV) && c->file >= 0);
     c->ops |= WSR_CONN_OP_RECV;
+    c->marks &= (uint16_t)~MARK_BEHIND;
     c->host->driver->ops->recv(c->host->driver, c->file, wsr_conn_token_of(c, WSR_CONN_OP_RECV));
+}
+
+/* Receiving rests for the consumer: one rest lasts until something is received again. */
+static void rest_for_consumer(struct wsr_conn *c)
+{
+    if (!(c->marks & MARK_BEHIND))
+        wsr_conn_count(&c->host->counts.rests, 1);
+    c->marks |= MARK_BEHIND;
+    wsr_conn_rest(c);
 }
 
 /* The opening handshake goes on while paused, and so does a closing one. */
@@ -32,9 +42,12 @@ void wsr_conn_want_input(struct wsr_conn *c)
         post_recv(c);
         return;
     }
+    if (home == 0) {
+        rest_for_consumer(c);
+        return;
+    }
     wsr_conn_rest(c);
-    if (home > 0)
-        host->goes_on = true;
+    host->goes_on = true;
 }
 
 void wsr_conn_keep_response(struct wsr_conn *c, struct wsr_bytes head)
@@ -89,15 +102,17 @@ static void on_ping(struct wsr_conn *c, struct wsr_bytes payload)
 {
     if (c->marks & MARK_SEND_BROKEN)
         return;
-    if (c->queue.pongs_count >= UNANSWERED_PONGS_MAX && wsr_queue_drop_newest_pong(&c->queue, c->host->slab))
-        wsr_conn_count(&c->host->counts.pings_dropped, 1);
     struct wsr_chunk *pong = wsr_conn_control_frame(c, WSR_OPCODE_PONG, payload);
     if (pong == NULL) {
         wsr_conn_count(&c->host->counts.pings_dropped, 1);
         return;
     }
     pong->is_pong = true;
-    wsr_conn_count(&c->host->counts.pings_answered, 1);
+    /* One that takes the place of another makes no more answers. */
+    if (c->queue.pongs_count >= UNANSWERED_PONGS_MAX && wsr_queue_drop_newest_pong(&c->queue, c->host->slab))
+        wsr_conn_count(&c->host->counts.pings_dropped, 1);
+    else
+        wsr_conn_count(&c->host->counts.pings_answered, 1);
     wsr_queue_push_control(&c->queue, pong);
     wsr_conn_mark_unsent(c);
 }
@@ -240,11 +255,13 @@ void wsr_conn_parse_backlog(struct wsr_conn *c)
             if (c->backlog_last == NULL)
                 c->backlog_last = buffer;
             if (!is_paused(c))
-                wsr_conn_rest(c);
+                rest_for_consumer(c);
             return;
         }
         wsr_pool_unuse(buffer);
     }
+    if (c->ops & WSR_CONN_OP_RECV)
+        c->marks &= (uint16_t)~MARK_BEHIND;
     if (!wsr_conn_is_reading(c))
         return;
     if (is_paused(c))

@@ -10,6 +10,13 @@ static void count(_Atomic uint64_t *counter, uint64_t by)
     atomic_store_explicit(counter, now, memory_order_relaxed);
 }
 
+/* Pairs with the acquire load in add_worker() of engine.c: who sees the copy sees its message. */
+static void count_copy(struct wsr_deliver *deliver)
+{
+    uint64_t now = atomic_load_explicit(&deliver->copied, memory_order_relaxed) + 1;
+    atomic_store_explicit(&deliver->copied, now, memory_order_release);
+}
+
 static struct wsr_event *next_slot(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t type)
 {
     struct wsr_event *event = wsr_ring_spsc_slot(&deliver->events);
@@ -50,7 +57,8 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
     const struct wsr_pieces *pieces = loan != NULL ? wsr_pieces_of(loan) : NULL;
     if (WSR_UNLIKELY(pieces != NULL)) {
         wsr_pieces_lend(loan);
-        count(pieces->is_copied ? &deliver->copied : &deliver->lent, 1);
+        if (pieces->is_copied)
+            count_copy(deliver);
         event->loan = loan;
         return;
     }
@@ -61,11 +69,10 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
     }
     if (loan != NULL) {
         wsr_pool_lend_block(loan);
-        count(&deliver->copied, 1);
+        count_copy(deliver);
     } else {
         loan = buffer;
         wsr_pool_use(loan);
-        count(&deliver->lent, 1);
     }
     event->loan = loan;
 }

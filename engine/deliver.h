@@ -27,8 +27,8 @@ struct wsr_deliver {
     struct wsr_ring_spsc events;
     struct wsr_pool *pool;
     uint64_t now_ns;             /* of the completions at hand: received_ns of the events */
-    /* Written by the worker alone, read by statistics: relaxed. */
-    _Atomic uint64_t messages, messages_bytes, lent, copied;
+    /* Written by the worker alone, read by statistics: numbers alone, but that copied never overtakes messages. */
+    _Atomic uint64_t messages, messages_bytes, copied;
 };
 
 /* Is there room for @count more events? */

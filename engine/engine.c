@@ -300,17 +300,20 @@ static void add_worker(struct wsr_engine_statistics *s, const struct wsr_worker 
 {
     const struct wsr_conn_counts *counts = &w->host.counts;
     const struct wsr_deliver *deliver = &w->host.deliver;
+    /* Read first: it never overtakes the messages. Pairs with the release store in count_copy() of deliver.c. */
+    uint64_t copied = atomic_load_explicit(&deliver->copied, memory_order_acquire);
+    uint64_t messages = load(&deliver->messages);
     s->sockets_opened += load(&counts->sockets_opened);
     s->sockets_failed += load(&counts->sockets_failed);
     s->sockets_live += atomic_load_explicit(&w->live_count, memory_order_relaxed);
-    s->messages_received += load(&deliver->messages);
+    s->messages_received += messages;
     s->messages_received_bytes += load(&deliver->messages_bytes);
     s->messages_sent += load(&counts->messages_sent);
     s->messages_sent_bytes += load(&counts->messages_sent_bytes);
     s->wire_received_bytes += load(&counts->wire_received_bytes);
     s->wire_sent_bytes += load(&counts->wire_sent_bytes);
-    s->messages_lent += load(&deliver->lent);
-    s->messages_copied += load(&deliver->copied);
+    s->messages_lent += messages - copied;
+    s->messages_copied += copied;
     s->buffers_count += w->options.pool.buffers_count;
     s->buffers_lent += wsr_pool_buffers_lent(w->host.pool);
     s->loan_bytes += wsr_pool_loan_bytes(w->host.pool);

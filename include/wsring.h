@@ -344,13 +344,13 @@ struct wsr_engine_statistics {
     uint64_t sockets_opened;           /* reached OPEN */
     uint64_t sockets_failed;           /* ended without it */
     uint64_t sockets_live;             /* connections that exist now */
-    uint64_t messages_received;
+    uint64_t messages_received;        /* put into a message ring */
     uint64_t messages_received_bytes;  /* payload */
-    uint64_t messages_sent;            /* accepted by wsr_send */
+    uint64_t messages_sent;            /* put into a connection's send queue */
     uint64_t messages_sent_bytes;      /* payload */
-    uint64_t wire_received_bytes;
-    uint64_t wire_sent_bytes;
-    uint64_t messages_lent;            /* delivered without a copy */
+    uint64_t wire_received_bytes;      /* taken from the kernel, handshakes and frame headers included */
+    uint64_t wire_sent_bytes;          /* taken by the kernel, the same included */
+    uint64_t messages_lent;            /* delivered without a copy, empty ones too */
     uint64_t messages_copied;          /* straddled buffers or fragments, or copied for a slow consumer */
     uint64_t buffers_count;            /* receive buffers of all workers */
     uint64_t buffers_lent;             /* out of the kernel's hands now */
@@ -359,9 +359,9 @@ struct wsr_engine_statistics {
     uint64_t rests;                    /* times that receiving rested for the consumer */
     uint64_t sends;                    /* send operations */
     uint64_t short_sends;              /* of those, ended short */
-    uint64_t turns;                    /* times that a worker took completions */
+    uint64_t turns;                    /* times that a worker took completions, also none */
     uint64_t completions;
-    uint64_t pings_answered;
+    uint64_t pings_answered;           /* Pongs put into a send queue, but for those dropped again */
     uint64_t pings_dropped;            /* more than 64 unanswered: only the newest is answered (RFC 6455 5.5.3) */
 };
 #define WSR_ENGINE_STATISTICS_INIT WSR_SIZED(wsr_engine_statistics)

@@ -172,6 +172,29 @@ static void a_turn_without_work_ends_at_its_deadline(void **state)
     each_seed(nothing_to_do, 8);
 }
 
+/* The first finds no room for its messages and keeps all buffers, so that the second finds none: a rest for each. */
+static void room_and_buffers(struct bench *bench)
+{
+    struct wsr_conn_host *host = &bench->worker->host;
+    sim_script(bench->sim, "accept; upgrade; wait 5000; texts 3000");
+    sim_script(bench->sim, "accept; upgrade; wait 7000; text x");
+    open_link(bench, 0, 1);
+    open_link(bench, 1, 1);
+    turn(bench, 1 * S, 100);
+    turn(bench, 5 * S, 0);
+    assert_int_equal(atomic_load_explicit(&host->counts.rests, memory_order_relaxed), 1);
+    if (wsr_pool_buffers_home(host->pool) > 0)
+        return;                                        /* the kernel has ended that receive before all were full */
+    turn(bench, 2 * S, 0);
+    assert_int_equal(atomic_load_explicit(&host->counts.rests, memory_order_relaxed), 2);
+}
+
+static void receiving_rests_for_room_and_for_buffers(void **state)
+{
+    (void)state;
+    each_seed(room_and_buffers, 8);
+}
+
 /* Silent for its share of 30 s, refused, silent for its share of the rest, taken. */
 static void four_addresses(struct bench *bench)
 {
@@ -447,6 +470,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_turn_without_work_ends_at_its_deadline),
+        cmocka_unit_test(receiving_rests_for_room_and_for_buffers),
         cmocka_unit_test(addresses_are_tried_in_turn),
         cmocka_unit_test(destroyed_links_are_gone_once),
         cmocka_unit_test(commands_after_the_end_do_nothing),

@@ -67,6 +67,7 @@ struct sim {
     int refused_errno, broken_errno;
     struct wsr_driver_setup last_setup;
     struct wsr_driver_counts counts;
+    struct sim_counts seen;
     unsigned idle_waits, files_used;
     uint64_t spin_ns;                  /* step of the clock while the engine spins */
     bool destroyed, threaded;
@@ -263,6 +264,7 @@ static void send_file(struct wsr_driver *driver, wsr_file index, const struct io
     if (parts_count == 0 || parts_count > WSR_DRIVER_PARTS_MAX)
         sim_fail(sim, "send of %zu parts", parts_count);
     arm(sim, file, OP_SEND, token);
+    sim->seen.sends++;
     memcpy(file->parts, parts, parts_count * sizeof *parts);
     file->parts_count = parts_count;
     file->copy_bytes = 0;
@@ -370,6 +372,7 @@ static bool fill_buffer(struct sim *sim, struct file *file, size_t arrived)
     struct sim_peer *peer = file->peer;
     if (sim->home_count == 0) {
         end_one(sim, op, -ENOBUFS, 0, 0);
+        sim->seen.buffers_exhausted++;
         return false;
     }
     uint16_t index = sim_take_any_buffer(sim);
@@ -413,6 +416,7 @@ static void finish_send(struct sim *sim, struct file *file, int32_t result)
     }
     uint8_t *copy = file->copy;
     file->copy = NULL;
+    sim->seen.short_sends += result < 0 || (size_t)result < file->copy_bytes;
     end_one(sim, &file->ops[OP_SEND], result, 0, 0);
     if (result > 0)
         sim_peer_take(file->peer, copy, (size_t)result);
@@ -528,6 +532,7 @@ static int wait_sim(struct wsr_driver *driver, struct wsr_completion *out, unsig
     if (sim->destroyed || out_count == 0)
         sim_fail(sim, "wait on a destroyed driver, or for nothing");
     sim->counts.enters++;
+    sim->seen.waits++;
     sim->spin_ns = 0;
     sim->now_ns += 1 + sim_random(sim, 2000);
     if (sim->broken_errno != 0)
@@ -537,6 +542,7 @@ static int wait_sim(struct wsr_driver *driver, struct wsr_completion *out, unsig
         unsigned some = 1 + (unsigned)sim_random(sim, out_count < 8 ? out_count : 8);
         while (count < some && reap_one(sim, &out[count]))
             count++;
+        sim->seen.completions += count;
         /* Pairs with the store in wake_sim(). */
         bool woken = atomic_exchange_explicit(&sim->woken, false, memory_order_acquire);
         if (count > 0 || woken || deadline_ns <= sim->now_ns || sim_random(sim, 64) == 0)
@@ -720,6 +726,11 @@ uint64_t sim_logged_ns(const struct sim *sim, unsigned index, const char *start)
             return peer->lines[i].when_ns;
     }
     return 0;
+}
+
+struct sim_counts sim_counts(const struct sim *sim)
+{
+    return sim->seen;
 }
 
 void sim_refuse_open(struct sim *sim, unsigned count, int system_errno)

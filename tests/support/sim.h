@@ -61,6 +61,13 @@ const char *sim_request(const struct sim *sim, unsigned index);
 
 /* Masking keys of the frames so far, oldest first. */
 const uint32_t *sim_masks(const struct sim *sim, unsigned index, size_t *count);
+/* What the driver has seen, to compare the engine's own counts with. */
+struct sim_counts {
+    uint64_t waits, completions;           /* of wait() */
+    uint64_t sends, short_sends;           /* send operations submitted; of those, ended without having taken all */
+    uint64_t buffers_exhausted;            /* receives ended for want of a buffer */
+};
+struct sim_counts sim_counts(const struct sim *sim);
 
 /* Have the next @count open() calls refused with @system_errno. */
 void sim_refuse_open(struct sim *sim, unsigned count, int system_errno);
