@@ -38,6 +38,7 @@ struct wsr_opening {
     struct wsr_session_upgrade upgrade;  /* offer set */
     char *request;                       /* malloc: the HTTP request */
     size_t request_bytes;
+    uint64_t phase_start_ns;             /* of the look-up, the connect or the upgrade */
     bool keeps_response;                 /* for wsr_socket_response_header() */
     char *offered;                       /* malloc: the protocols as sent, which upgrade.offer points to; or NULL */
     /* whom dial connects to instead of the server; NULL = none. While it wants the server's address, lookup is for
@@ -53,6 +54,20 @@ struct wsr_conn_response {
     uint8_t bytes[];
 };
 
+/*
+ * What a connection counts for wsr_socket_statistics(): the worker writes, any thread reads. Every one is a number
+ * alone, relaxed, but copied, which never overtakes messages. What each message touches comes first.
+ */
+struct wsr_link_counts {
+    _Atomic uint64_t messages_sent, messages_sent_bytes, wire_sent_bytes;
+    _Atomic uint64_t wire_received_bytes, last_received_ns;
+    _Atomic uint64_t messages, messages_bytes, copied, last_message_ns;
+    _Atomic uint64_t opened_ns;
+    /* See wsr_conn_span(). */
+    _Atomic uint32_t lookup_span, connect_span, upgrade_span, rtt_span;
+    _Atomic uint32_t addresses_tried, rests, pings_answered, pings_dropped, pings_sent, pongs_received;
+};
+
 /* What both halves share. Lies in the socket, which outlives the conn: it is freed only after the GONE event. */
 struct wsr_link {
     /* OPEN at first, with the opening as its subject; later the wish for a writable event */
@@ -62,10 +77,11 @@ struct wsr_link {
     char *agreement;
     struct wsr_conn_response *response;  /* from the conn to the socket, by the open or error event; malloc, or NULL */
     struct wsr_conn *conn;               /* worker: NULL when there is none (any more) */
+    struct wsr_link_counts counts;       /* here, as the conn is gone before the socket is */
     /* enum wsr_binary_type, set by the consumer; a hint to the worker, so without order */
     _Atomic uint32_t binary_type;
+    _Atomic uint64_t credited_bytes;     /* of sent_bytes, accepted by the kernel; by the worker, read by wsr_send() */
     _Atomic uint64_t sent_bytes;         /* payload accepted by wsr_send(); only grows */
-    _Atomic uint64_t credited_bytes;     /* of it, accepted by the kernel; written by the worker, read by wsr_send() */
     _Atomic uint64_t refused_bytes;      /* largest send refused since the last writable event */
     _Atomic uint32_t wants_writable;     /* 1 from a refused send to the writable event; see wsr_conn_want_writable() */
 };
@@ -78,10 +94,37 @@ struct wsr_conn_counts {
     _Atomic uint64_t pings_answered, pings_dropped;
 };
 
+/* A number as its one writer knows it. */
+static inline uint64_t wsr_conn_number(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
 static inline void wsr_conn_count(_Atomic uint64_t *counter, uint64_t by)
 {
     uint64_t now = atomic_load_explicit(counter, memory_order_relaxed) + by;
     atomic_store_explicit(counter, now, memory_order_relaxed);
+}
+
+/* The same for a number that is rarely large: it stays at its largest value. */
+static inline void wsr_conn_count_few(_Atomic uint32_t *counter)
+{
+    uint32_t now = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, now + (now < UINT32_MAX), memory_order_relaxed);
+}
+
+/* A span of time in 32 bits: nanoseconds, or from 2^31 of them on, with the top bit set, units of 1,024. */
+static inline uint32_t wsr_conn_span(uint64_t ns)
+{
+    const uint64_t most = (1u << 31) - 1;
+    if (ns <= most)
+        return (uint32_t)ns;
+    return 1u << 31 | (uint32_t)(ns >> 10 < most ? ns >> 10 : most);
+}
+
+static inline uint64_t wsr_conn_span_ns(uint32_t span)
+{
+    return span < 1u << 31 ? span : (uint64_t)(span & ~(1u << 31)) << 10;
 }
 
 /* What the connections of one worker share; the worker fills it. */

@@ -20,6 +20,13 @@ static const char *dial_text(const struct wsr_conn *c, int system_errno)
     return c->opening->proxy != NULL ? wsr_conn_proxy_dial_text(system_errno) : wsr_dial_text(system_errno);
 }
 
+void wsr_conn_end_phase(struct wsr_conn *c, _Atomic uint32_t *span)
+{
+    uint64_t *start_ns = &c->opening->phase_start_ns;
+    atomic_store_explicit(span, wsr_conn_span(c->host->now_ns - *start_ns), memory_order_relaxed);
+    *start_ns = c->host->now_ns;
+}
+
 static void try_next_address(struct wsr_conn *c)
 {
     struct wsr_conn_host *host = c->host;
@@ -33,6 +40,7 @@ static void try_next_address(struct wsr_conn *c)
     }
     wsr_timer_arm(host->wheel, &c->timer, attempt_deadline_ns);
     c->ops |= WSR_CONN_OP_CONNECT;
+    wsr_conn_count_few(&c->link->counts.addresses_tried);
     host->driver->ops->connect(host->driver, c->file, &address->any, address->bytes,
                                wsr_conn_token_of(c, WSR_CONN_OP_CONNECT));
 }
@@ -82,6 +90,7 @@ void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
     link->conn = c;
     wsr_session_init(&c->session, &host->sessions, &c->opening->upgrade);
     wsr_conn_enter(c, WSR_CONN_DIALING);
+    c->opening->phase_start_ns = host->now_ns;
     c->opening->dial.deadline_ns = wsr_conn_after(c, host->open_timeout_ns);
     wsr_timer_arm(host->wheel, &c->timer, c->opening->dial.deadline_ns);
     if (wsr_conn_needs_lookup(c))
@@ -120,10 +129,12 @@ void wsr_conn_found(struct wsr_conn *c)
         dial->addresses_count = lookup->addresses_count;
         memcpy(dial->addresses, lookup->addresses, lookup->addresses_count * sizeof dial->addresses[0]);
     }
-    if (wsr_conn_needs_lookup(c))
+    if (wsr_conn_needs_lookup(c)) {
         start_lookup(c);
-    else
-        try_next_address(c);
+        return;
+    }
+    wsr_conn_end_phase(c, &c->link->counts.lookup_span);
+    try_next_address(c);
 }
 
 bool wsr_conn_say(struct wsr_conn *c, struct wsr_bytes bytes)
@@ -141,6 +152,7 @@ bool wsr_conn_say(struct wsr_conn *c, struct wsr_bytes bytes)
 void wsr_conn_start_upgrade(struct wsr_conn *c)
 {
     struct wsr_opening *opening = c->opening;
+    wsr_conn_end_phase(c, &c->link->counts.connect_span);
     if (!wsr_conn_say(c, wsr_bytes_of(opening->request, opening->request_bytes))) {
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, ENOMEM, "no memory for the upgrade request");
         return;

@@ -17,8 +17,10 @@ static void post_recv(struct wsr_conn *c)
 /* Receiving rests for the consumer: one rest lasts until something is received again. */
 static void rest_for_consumer(struct wsr_conn *c)
 {
-    if (!(c->marks & MARK_BEHIND))
+    if (!(c->marks & MARK_BEHIND)) {
         wsr_conn_count(&c->host->counts.rests, 1);
+        wsr_conn_count_few(&c->link->counts.rests);
+    }
     c->marks |= MARK_BEHIND;
     wsr_conn_rest(c);
 }
@@ -81,6 +83,8 @@ static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *even
         c->link->agreement = text;
     }
     wsr_timer_disarm(c->host->wheel, &c->timer);
+    wsr_conn_end_phase(c, &c->link->counts.upgrade_span);
+    atomic_store_explicit(&c->link->counts.opened_ns, c->host->now_ns, memory_order_relaxed);
     wsr_conn_opening_free(c->opening);
     c->opening = NULL;
     wsr_conn_enter(c, WSR_CONN_OPEN);
@@ -97,6 +101,12 @@ static void on_message(struct wsr_conn *c, const struct wsr_session_event *event
         wsr_pool_unuse(wsr_pool_block_of(event->block));
 }
 
+static void count_dropped_ping(struct wsr_conn *c)
+{
+    wsr_conn_count(&c->host->counts.pings_dropped, 1);
+    wsr_conn_count_few(&c->link->counts.pings_dropped);
+}
+
 /* Every Ping is answered; under a flood only the newest of those beyond the limit (CTL-03). */
 static void on_ping(struct wsr_conn *c, struct wsr_bytes payload)
 {
@@ -104,15 +114,17 @@ static void on_ping(struct wsr_conn *c, struct wsr_bytes payload)
         return;
     struct wsr_chunk *pong = wsr_conn_control_frame(c, WSR_OPCODE_PONG, payload);
     if (pong == NULL) {
-        wsr_conn_count(&c->host->counts.pings_dropped, 1);
+        count_dropped_ping(c);
         return;
     }
     pong->is_pong = true;
     /* One that takes the place of another makes no more answers. */
-    if (c->queue.pongs_count >= UNANSWERED_PONGS_MAX && wsr_queue_drop_newest_pong(&c->queue, c->host->slab))
-        wsr_conn_count(&c->host->counts.pings_dropped, 1);
-    else
+    if (c->queue.pongs_count >= UNANSWERED_PONGS_MAX && wsr_queue_drop_newest_pong(&c->queue, c->host->slab)) {
+        count_dropped_ping(c);
+    } else {
         wsr_conn_count(&c->host->counts.pings_answered, 1);
+        wsr_conn_count_few(&c->link->counts.pings_answered);
+    }
     wsr_queue_push_control(&c->queue, pong);
     wsr_conn_mark_unsent(c);
 }
@@ -135,12 +147,15 @@ static void on_pong(struct wsr_conn *c, struct wsr_bytes payload)
 {
     uint64_t rtt_ns = 0;
     bool answers_timed = is_timed(c, payload, &rtt_ns);
+    wsr_conn_count_few(&c->link->counts.pongs_received);
     uint8_t *count = answers_timed ? &c->timed_pings_count : &c->pings_count;
     if (*count == 0 || c->state != WSR_CONN_OPEN)
         return;
     --*count;
-    if (answers_timed)
+    if (answers_timed) {
+        atomic_store_explicit(&c->link->counts.rtt_span, wsr_conn_span(rtt_ns), memory_order_relaxed);
         payload.len = 0;
+    }
     wsr_deliver_pong(&c->host->deliver, wsr_conn_socket(c), payload, rtt_ns);
 }
 
@@ -183,7 +198,7 @@ static bool makes_events(const struct wsr_conn *c)
 
 /* Feed @buffer, of which the caller has a use, from where parsing stopped. Returns false when the consumer is
  * behind. */
-static bool parse(struct wsr_conn *c, struct wsr_loan *buffer)
+static bool feed(struct wsr_conn *c, struct wsr_loan *buffer)
 {
     const uint8_t *bytes = wsr_pool_bytes(buffer);
     c->host->parsing = c;
@@ -201,6 +216,36 @@ static bool parse(struct wsr_conn *c, struct wsr_loan *buffer)
             on_session_event(c, &event, buffer);
     }
     return true;
+}
+
+/* All that @deliver has counted since it stood at @messages, @bytes and @copied was for the socket of @counts. */
+static void count_delivered(struct wsr_link_counts *counts, const struct wsr_deliver *deliver, uint64_t messages,
+                            uint64_t bytes, uint64_t copied)
+{
+    uint64_t more = wsr_conn_number(&deliver->messages) - messages;
+    if (more == 0)
+        return;
+    wsr_conn_count(&counts->messages, more);
+    wsr_conn_count(&counts->messages_bytes, wsr_conn_number(&deliver->messages_bytes) - bytes);
+    atomic_store_explicit(&counts->last_message_ns, deliver->now_ns, memory_order_relaxed);
+    copied = wsr_conn_number(&deliver->copied) - copied;
+    /* Behind the messages; pairs with the acquire load in wsr_socket_statistics(). */
+    if (copied > 0)
+        atomic_store_explicit(&counts->copied, wsr_conn_number(&counts->copied) + copied, memory_order_release);
+}
+
+/* Feed @buffer and count once for all its messages what they add to the socket's numbers: meanwhile nobody else
+ * delivers. The link outlives the conn, which feeding may end, until the events of this turn are published. */
+static bool parse(struct wsr_conn *c, struct wsr_loan *buffer)
+{
+    const struct wsr_deliver *deliver = &c->host->deliver;
+    struct wsr_link *link = c->link;
+    uint64_t messages = wsr_conn_number(&deliver->messages);
+    uint64_t bytes = wsr_conn_number(&deliver->messages_bytes);
+    uint64_t copied = wsr_conn_number(&deliver->copied);
+    bool is_done = feed(c, buffer);
+    count_delivered(&link->counts, deliver, messages, bytes, copied);
+    return is_done;
 }
 
 static const char *end_text(int system_errno)
@@ -292,6 +337,8 @@ void wsr_conn_received(struct wsr_conn *c, const struct wsr_completion *completi
         wsr_conn_pause(c);
     if (buffer != NULL) {
         wsr_conn_count(&c->host->counts.wire_received_bytes, (uint64_t)completion->result);
+        wsr_conn_count(&c->link->counts.wire_received_bytes, (uint64_t)completion->result);
+        atomic_store_explicit(&c->link->counts.last_received_ns, c->host->now_ns, memory_order_relaxed);
         buffer->next = NULL;
         if (c->backlog_first == NULL)
             c->backlog_first = buffer;

@@ -63,8 +63,11 @@ void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
         wsr_slab_give_all(c->host->slab, message);
         return;
     }
+    uint64_t payload_bytes = wsr_queue_payload_bytes(message);
     wsr_conn_count(&c->host->counts.messages_sent, 1);
-    wsr_conn_count(&c->host->counts.messages_sent_bytes, wsr_queue_payload_bytes(message));
+    wsr_conn_count(&c->host->counts.messages_sent_bytes, payload_bytes);
+    wsr_conn_count(&c->link->counts.messages_sent, 1);
+    wsr_conn_count(&c->link->counts.messages_sent_bytes, payload_bytes);
     wsr_queue_push(&c->queue, message);
     wsr_conn_mark_unsent(c);
 }
@@ -82,6 +85,7 @@ void wsr_conn_ping(struct wsr_conn *c, struct wsr_chunk *payload, bool is_timed)
     uint8_t *count = is_timed ? &c->timed_pings_count : &c->pings_count;
     if (*count < UINT8_MAX)
         ++*count;
+    wsr_conn_count_few(&c->link->counts.pings_sent);
     wsr_queue_push_control(&c->queue, ping);
     wsr_conn_mark_unsent(c);
 }
@@ -124,6 +128,7 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     uint64_t bytes = result > 0 ? (uint64_t)result : 0;
     struct wsr_queue_credit credit = wsr_queue_landed(&c->queue, c->host->slab, bytes);
     wsr_conn_count(&c->host->counts.wire_sent_bytes, bytes);
+    wsr_conn_count(&c->link->counts.wire_sent_bytes, bytes);
     /* Read by wsr_send() of any thread and by bufferedAmount: a number alone, so no order. */
     wsr_conn_count(&c->link->credited_bytes, credit.payload_bytes);
     if (credit.was_short)

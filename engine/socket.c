@@ -438,13 +438,62 @@ uint32_t wsr_socket_ring(const struct wsr_socket *socket)
     return socket->ring;
 }
 
-/* ---- bufferedAmount ---- */
+/* ---- Numbers ---- */
 
 /* The numbers below are read by any thread; each is exact, none orders anything else. */
 static uint64_t load(const _Atomic uint64_t *number)
 {
     return atomic_load_explicit(number, memory_order_relaxed);
 }
+
+static uint32_t load_few(const _Atomic uint32_t *number)
+{
+    return atomic_load_explicit(number, memory_order_relaxed);
+}
+
+static uint64_t load_span(const _Atomic uint32_t *span)
+{
+    return wsr_conn_span_ns(load_few(span));
+}
+
+int wsr_socket_statistics(const struct wsr_socket *socket, struct wsr_socket_statistics *out)
+{
+    if (socket == NULL || out == NULL || out->size < sizeof out->size)
+        return wsr_error_set(WSR_ERR_ARGUMENT,
+                             "wsr_socket_statistics needs a socket, and a structure with its size set");
+    const struct wsr_link_counts *counts = &socket->link.counts;
+    struct wsr_socket_statistics s = WSR_SOCKET_STATISTICS_INIT;
+    /* Read first: it never overtakes the messages. Pairs with the release store in count_delivered() of
+     * conn_receive.c. */
+    s.messages_copied = atomic_load_explicit(&counts->copied, memory_order_acquire);
+    s.messages_received = load(&counts->messages);
+    s.messages_lent = s.messages_received - s.messages_copied;
+    s.messages_received_bytes = load(&counts->messages_bytes);
+    s.messages_sent = load(&counts->messages_sent);
+    s.messages_sent_bytes = load(&counts->messages_sent_bytes);
+    s.messages_sent_kernel_bytes = load(&socket->link.credited_bytes);
+    s.wire_received_bytes = load(&counts->wire_received_bytes);
+    s.wire_sent_bytes = load(&counts->wire_sent_bytes);
+    s.addresses_tried = load_few(&counts->addresses_tried);
+    s.rests = load_few(&counts->rests);
+    s.pings_answered = load_few(&counts->pings_answered);
+    s.pings_dropped = load_few(&counts->pings_dropped);
+    s.pings_sent = load_few(&counts->pings_sent);
+    s.pongs_received = load_few(&counts->pongs_received);
+    s.rtt_ns = load_span(&counts->rtt_span);
+    s.lookup_ns = load_span(&counts->lookup_span);
+    s.connect_ns = load_span(&counts->connect_span);
+    s.upgrade_ns = load_span(&counts->upgrade_span);
+    s.opened_ns = load(&counts->opened_ns);
+    s.last_received_ns = load(&counts->last_received_ns);
+    s.last_message_ns = load(&counts->last_message_ns);
+    uint32_t size = out->size;
+    memcpy(out, &s, size < sizeof s ? size : sizeof s);
+    out->size = size;
+    return 0;
+}
+
+/* ---- bufferedAmount ---- */
 
 void wsr_socket_note_turn(struct wsr_socket *socket)
 {

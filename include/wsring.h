@@ -475,6 +475,47 @@ WSR_API void wsr_socket_set_user(struct wsr_socket *socket, void *user);
 WSR_API uint32_t wsr_socket_ring(const struct wsr_socket *socket);
 
 /**
+ * Counted for one socket. Each number is exact, all together are not one moment; they hold at least what the events
+ * taken so far tell of. A moment (_ns of last_ and opened) is 0 until it has come. A time that something took is 0
+ * until it has ended well; it is in steps of 1,024 ns from 2.1 s on, and 36 minutes are the longest that is told.
+ */
+struct wsr_socket_statistics {
+    uint32_t size;                       /* set by WSR_SOCKET_STATISTICS_INIT */
+    uint32_t addresses_tried;            /* addresses to which a TCP connection was begun */
+    uint64_t messages_received;          /* put into the message ring, whether or not their events were taken; those
+                                            that come after wsr_close() are read over and do not count */
+    uint64_t messages_received_bytes;    /* payload */
+    uint64_t messages_lent;              /* delivered without a copy, empty ones too */
+    uint64_t messages_copied;            /* the others: straddled buffers or fragments, or for a slow consumer */
+    uint64_t messages_sent;              /* accepted by wsr_send and put into the send queue, a moment after the call;
+                                            it takes none once the connection is closing */
+    uint64_t messages_sent_bytes;        /* payload */
+    uint64_t messages_sent_kernel_bytes; /* of it, accepted by the kernel */
+    uint64_t wire_received_bytes;        /* taken from the kernel: handshake, frame headers, all */
+    uint64_t wire_sent_bytes;            /* accepted by the kernel, the same */
+    uint64_t pings_answered;             /* Pongs put into the send queue, but for those dropped again */
+    uint64_t pings_dropped;              /* more than 64 unanswered: only the newest is answered (RFC 6455 5.5.3) */
+    uint64_t pings_sent;                 /* of wsr_ping, put into the send queue */
+    uint64_t pongs_received;             /* those that answer no Ping too */
+    uint64_t rests;                      /* times that receiving rested for the consumer; this and the four numbers
+                                            above stay at 4,294,967,295 when they get there */
+    uint64_t rtt_ns;                     /* the last round trip of a wsr_ping without a payload of the caller's */
+    uint64_t lookup_ns;                  /* name look-up; 0 also when there was nothing to look up */
+    uint64_t connect_ns;                 /* TCP: from there, over all addresses tried; and the way through the proxy */
+    uint64_t upgrade_ns;                 /* from there to the server's 101 */
+    uint64_t opened_ns;                  /* moment of the 101: received_ns of the open event */
+    uint64_t last_received_ns;           /* moment of the last byte from the kernel, whatever it belongs to */
+    uint64_t last_message_ns;            /* moment of the last message: received_ns of its event */
+};
+#define WSR_SOCKET_STATISTICS_INIT WSR_SIZED(wsr_socket_statistics)
+
+/**
+ * Fill @out, as much of it as @out->size says; in every state, also when closed, until the socket is destroyed.
+ * Returns 0 or WSR_ERR_ARGUMENT. Threads: any.
+ */
+WSR_API int wsr_socket_statistics(const struct wsr_socket *socket, struct wsr_socket_statistics *out);
+
+/**
  * Queue one message. @data is copied before the call returns; @len is in bytes, 0 is allowed.
  *
  * Returns 0 when queued, and when the socket is closing or closed (nothing is sent, bufferedAmount grows).

@@ -15,6 +15,7 @@
 CHECK_SIZED(wsr_engine_options, WSR_ENGINE_OPTIONS_INIT)
 CHECK_SIZED(wsr_engine_statistics, WSR_ENGINE_STATISTICS_INIT)
 CHECK_SIZED(wsr_socket_options, WSR_SOCKET_OPTIONS_INIT)
+CHECK_SIZED(wsr_socket_statistics, WSR_SOCKET_STATISTICS_INIT)
 CHECK_SIZED(wsr_diagnosis, WSR_DIAGNOSIS_INIT)
 
 static int event_types_seen;
@@ -41,6 +42,7 @@ int main(void)
     handler(&event, NULL);
 
     int good = check_wsr_engine_options() && check_wsr_engine_statistics() && check_wsr_socket_options()
+        && check_wsr_socket_statistics()
         && check_wsr_diagnosis() && check_constants()
         && event_types_seen == 1 << WSR_EVENT_OPEN
         && wsr_diagnose(&diagnosis) == 0
