@@ -272,6 +272,16 @@ uint64_t wsr_pool_loan_bytes(const struct wsr_pool *pool)
     return atomic_load_explicit(&pool->block_bytes, memory_order_relaxed);
 }
 
+size_t wsr_pool_blocks_out(const struct wsr_pool *pool)
+{
+    size_t count = 0;
+    for (const struct block *block = pool->all_first; block != NULL; block = block->all_next)
+        count++;
+    for (unsigned class = 0; class < BLOCK_CLASSES_COUNT; class++)
+        count -= pool->kept_count[class];
+    return count;
+}
+
 struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes)
 {
     unsigned class = block_class(bytes);

@@ -74,6 +74,8 @@ bool wsr_pool_is_tight(const struct wsr_pool *pool);
 bool wsr_pool_is_full(const struct wsr_pool *pool);
 uint32_t wsr_pool_buffers_lent(const struct wsr_pool *pool);   /* any thread; so the next */
 uint64_t wsr_pool_loan_bytes(const struct wsr_pool *pool);
+/* Blocks in use, by events or by messages that are being gathered. Walks over all of them. */
+size_t wsr_pool_blocks_out(const struct wsr_pool *pool);
 
 /* A block of at least @bytes, in use once; NULL without memory. */
 struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes);

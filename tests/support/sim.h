@@ -59,6 +59,8 @@ uint64_t sim_logged_ns(const struct sim *sim, unsigned index, const char *start)
 /* The request as received. */
 const char *sim_request(const struct sim *sim, unsigned index);
 
+/* The messages that the peer has sent before any Close or raw bytes, a line each: "message text 5 hello". */
+const char *sim_said(const struct sim *sim, unsigned index);
 /* Masking keys of the frames so far, oldest first. */
 const uint32_t *sim_masks(const struct sim *sim, unsigned index, size_t *count);
 /* What the driver has seen, to compare the engine's own counts with. */

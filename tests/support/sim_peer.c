@@ -100,8 +100,23 @@ static void tell(struct sim_peer *peer, const void *data, size_t len)
     cut_pieces(peer);
 }
 
+static void note_message(struct sim_peer *peer, const char *kind, const void *payload, size_t len)
+{
+    char line[96];
+    if (peer->has_ended_saying)
+        return;
+    if (len > PAYLOAD_LOGGED_MAX)
+        snprintf(line, sizeof line, "message %s %zu #%08x\n", kind, len, sim_hash(payload, len));
+    else
+        snprintf(line, sizeof line, "message %s %zu%s%.*s\n", kind, len, len > 0 ? " " : "", (int)len,
+                 len > 0 ? (const char *)payload : "");
+    append(&peer->said, line, strlen(line));
+}
+
 static void tell_frame(struct sim_peer *peer, uint8_t opcode, const void *payload, size_t len)
 {
+    if (opcode == 1 || opcode == 2)
+        note_message(peer, opcode == 1 ? "text" : "binary", payload, len);
     uint8_t head[10] = { (uint8_t)(0x80 | opcode) };
     size_t head_bytes = 2;
     bool was_corked = peer->corked;
@@ -152,13 +167,20 @@ static void tell_fragments(struct sim_peer *peer, const char *arguments, bool en
     unsigned long count = strtoul(arguments, &payload, 10);
     size_t len = *payload == ' ' ? strlen(payload + 1) : 0;
     bool was_corked = peer->corked;
+    struct sim_buffer whole = { 0 };
+    append(&whole, "", 0);
     peer->corked = true;
     for (unsigned long i = 0; i < count; i++) {
         bool is_last = ends && i + 1 == count;
         const uint8_t head[2] = { (uint8_t)((is_last ? 0x80 : 0) | (i == 0 ? 1 : 0)), (uint8_t)len };
         tell(peer, head, sizeof head);
         tell(peer, payload + 1, len);
+        append(&whole, payload + 1, len);
     }
+    if (ends)
+        note_message(peer, "text", whole.data, whole.bytes);
+    peer->has_ended_saying |= !ends;
+    free(whole.data);
     peer->corked = was_corked;
     cut_pieces(peer);
 }
@@ -168,6 +190,7 @@ static void tell_close(struct sim_peer *peer, const char *arguments)
     uint8_t payload[256];
     char *reason;
     unsigned long code = strtoul(arguments, &reason, 10);
+    peer->has_ended_saying = true;
     if (reason == arguments) {
         tell_frame(peer, 8, NULL, 0);
         return;
@@ -190,6 +213,7 @@ static void tell_hex(struct sim_peer *peer, const char *hex)
         bytes[len++] = (uint8_t)strtoul(digits, NULL, 16);
         hex++;
     }
+    peer->has_ended_saying = true;
     tell(peer, bytes, len);
 }
 
@@ -284,9 +308,10 @@ static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *paylo
     } else {
         log_line(peer, kind, "%s %zu%s%.*s", seen_names[kind], len, len > 0 ? " " : "", (int)len, payload);
     }
-    if (peer->echoes && (kind == SIM_TEXT || kind == SIM_BINARY))
+    bool echoes = peer->echoes && peer->fin_ns == 0 && peer->reset_ns == 0;
+    if (echoes && (kind == SIM_TEXT || kind == SIM_BINARY))
         tell_frame(peer, first & 15, payload, len);
-    if (peer->echoes && kind == SIM_PING)
+    if (echoes && kind == SIM_PING)
         tell_frame(peer, 10, payload, len);
 }
 
@@ -491,6 +516,7 @@ static bool await(struct sim_peer *peer, enum sim_seen kind)
 {
     if (peer->seen[kind] <= peer->expected[kind]) {
         peer->waits = true;
+        peer->awaited = kind;
         return false;
     }
     peer->expected[kind]++;
@@ -522,6 +548,7 @@ static int do_connection_step(struct sim_peer *peer, const char *step)
         answer_connect(peer, -errno_of(argument), strchr(argument, ' '));
     } else if (is_step(step, "silent", &argument)) {
         peer->waits = true;
+        peer->awaited = SIM_SEEN_COUNT;
         return 0;
     } else if (is_step(step, "wait", &argument)) {
         peer->resume_ns = sim_now(peer->sim) + strtoull(argument, NULL, 10) * NS_PER_MS;
@@ -613,6 +640,9 @@ void sim_peer_run(struct sim_peer *peer)
         peer->window = peer->slow_bytes;
         peer->refill_ns = now_ns + NS_PER_MS;
     }
+    /* Asked after every operation: most of the time it is still waiting. */
+    if (peer->waits && (peer->awaited == SIM_SEEN_COUNT || peer->seen[peer->awaited] <= peer->expected[peer->awaited]))
+        return;
     peer->waits = false;
     while (*peer->next_step != '\0' && now_ns >= peer->resume_ns && !peer->waits) {
         char *step = peer->next_step;
@@ -636,6 +666,20 @@ static uint64_t sooner(uint64_t best, uint64_t moment, uint64_t now_ns)
     return moment > now_ns && moment < best ? moment : best;
 }
 
+/* When the next piece arrives: they come in order. */
+static uint64_t next_arrival(const struct sim_peer *peer, uint64_t now_ns)
+{
+    size_t from = peer->pieces_first, to = peer->pieces_count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (peer->pieces[middle].due_ns > now_ns)
+            to = middle;
+        else
+            from = middle + 1;
+    }
+    return from < peer->pieces_count ? peer->pieces[from].due_ns : WSR_NEVER;
+}
+
 uint64_t sim_peer_next(const struct sim_peer *peer)
 {
     uint64_t now_ns = sim_now(peer->sim);
@@ -644,12 +688,7 @@ uint64_t sim_peer_next(const struct sim_peer *peer)
         next = sooner(next, peer->resume_ns, now_ns);
     if (peer->answered)
         next = sooner(next, peer->answer_ns, now_ns);
-    for (size_t i = peer->pieces_first; i < peer->pieces_count; i++) {
-        if (peer->pieces[i].due_ns > now_ns) {
-            next = sooner(next, peer->pieces[i].due_ns, now_ns);
-            break;
-        }
-    }
+    next = sooner(next, next_arrival(peer, now_ns), now_ns);
     next = sooner(next, peer->fin_ns, now_ns);
     next = sooner(next, peer->reset_ns, now_ns);
     if (peer->slow_bytes > 0 && peer->window == 0)
@@ -690,6 +729,7 @@ struct sim_peer *sim_peer_create(struct sim *sim, const char *script)
     peer->script = peer->next_step = strdup(script);
     peer->window = WSR_NEVER;
     append(&peer->log, "", 0);
+    append(&peer->said, "", 0);
     append(&peer->in, "", 0);
     append(&peer->out, "", 0);
     return peer;
@@ -702,6 +742,7 @@ void sim_peer_free(struct sim_peer *peer)
     free(peer->out.data);
     free(peer->in.data);
     free(peer->log.data);
+    free(peer->said.data);
     free(peer->lines);
     free(peer->pieces);
     free(peer->masks);

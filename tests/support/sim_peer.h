@@ -29,6 +29,7 @@ struct sim_peer {
     char *script, *next_step;
     uint64_t resume_ns;                /* the next step is not done before */
     bool waits;                        /* for something that only the client can bring */
+    enum sim_seen awaited;             /* SIM_SEEN_COUNT = nothing will do */
 
     bool answered;                     /* the connect has a result, at answer_ns */
     int answer;
@@ -57,6 +58,8 @@ struct sim_peer {
     struct sim_buffer parts;           /* of the message under way */
     uint8_t parts_opcode;              /* 0 = none is under way */
     struct sim_buffer log;
+    struct sim_buffer said;            /* its messages, a line each as world.c logs them */
+    bool has_ended_saying;             /* a Close, or bytes that may be anything */
     struct sim_line *lines;
     size_t lines_count;
 };
