@@ -115,6 +115,14 @@ def run_libwebsockets(program, port):
              ["open dumb-increment-protocol", "numbers 10", "close 1000 clean=1 reason="])
 
 
+def run_idle(program, name, port):
+    """EVT-17, in real time: 20 s without a byte, then an echo."""
+    run_edge(program, "idle-20s." + name,
+             [*on("open:pause=20000", "open:text=still here", "message:close=1000"),
+              "ws://127.0.0.1:%d/" % port],
+             ["open", "message text 10 still here", "close 1000 clean=1 reason="])
+
+
 def message_line(text):
     data = text.encode()
     if len(data) <= 64:
