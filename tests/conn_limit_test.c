@@ -20,8 +20,8 @@
 #define SEEDS_STEP 30            /* of the seeds, for what takes long */
 #define MS_PER_DAY 86400000u
 
-/* Linked with --wrap: the largest block that anybody asked for. */
-static size_t largest_bytes;
+/* Linked with --wrap: the largest block that anybody asked for, and from which size on there is none to be had. */
+static size_t largest_bytes, refused_bytes = SIZE_MAX;
 
 void *__real_malloc(size_t bytes);
 void *__wrap_malloc(size_t bytes);
@@ -29,7 +29,7 @@ void *__wrap_malloc(size_t bytes);
 void *__wrap_malloc(size_t bytes)
 {
     largest_bytes = bytes > largest_bytes ? bytes : largest_bytes;
-    return __real_malloc(bytes);
+    return bytes < refused_bytes ? __real_malloc(bytes) : NULL;
 }
 
 static struct wsr_engine_statistics statistics_of(struct world *world)
@@ -233,6 +233,37 @@ static void no_memory_for_what_was_only_announced(void **state)
     world_each_seed(an_announced_length_takes_no_memory, &boundless);
 }
 
+/* F8: without memory for a message the connection fails with 1011, without memory for the answer it never opens; the
+ * engine and its other sockets go on. */
+static void memory_that_runs_out_fails_one_connection(struct world *world)
+{
+    bool is_early = sim_random(world->sim, 2) == 0;
+    sim_script(world->sim, is_early ? "cut 7; accept; upgrade X: y"
+                                    : "cut whole; accept; upgrade; text a; wait 5000; fragments 99 in pieces; "
+                                      "expect fin; fin");
+    sim_script(world->sim, OPENED "wait 200; fragments 99 in pieces; " ENDED);
+    refused_bytes = is_early ? 1000 : SIZE_MAX;
+    world_connect(world);
+    world_run(world, 10);
+    refused_bytes = 1000;
+    world_run(world, 6000);
+    refused_bytes = SIZE_MAX;
+    world_expect(world, is_early ? FAILED : "open\nmessage text 1 a\n" FAILED);
+    assert_non_null(strstr(world->last_error.text, "no memory"));
+    world_expect_peer(world, 0, is_early ? REQUEST "end\n" : REQUEST "close 1011 *\nfin\nend\n");
+    world_connect(world);
+    world_run_to_end(world);
+    assert_int_equal(world->sockets[1].messages_count, 1);
+    assert_true(world->last_close.was_clean);
+}
+
+static void no_memory(void **state)
+{
+    static const struct wsr_engine_options tiny = { .size = sizeof tiny, .buffer_bytes = 512, .events_count = 8 };
+    (void)state;
+    world_each_seed(memory_that_runs_out_fails_one_connection, &tiny);
+}
+
 /* ---- Pings ---- */
 
 /* CTL-03: a server that pings without end and reads nothing. What waits for it stays bounded: it gets 64 and the
@@ -342,6 +373,7 @@ int main(void)
         cmocka_unit_test(a_message_may_have_131072_frames),
         cmocka_unit_test(lengths_beyond_all_measure_fail_by_the_header),
         cmocka_unit_test(no_memory_for_what_was_only_announced),
+        cmocka_unit_test(no_memory),
         cmocka_unit_test(ping_floods_without_a_reader),
         cmocka_unit_test(days_of_silence),
     };

@@ -1,6 +1,7 @@
 /* Ping, pause and resume, and the answer's head, against a scripted peer under virtual time. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -59,10 +60,29 @@ static void a_pong_answers_its_ping(struct world *world)
     assert_true(last_rtt_ns > 0 && last_rtt_ns <= sim_now(world->sim) - before_ns);
 }
 
+/* CTL-06: 125 bytes are the most, and they arrive and come back as they were. */
+static void the_longest_ping_comes_back(struct world *world)
+{
+    char payload[125], peer[64], events[64];
+    for (size_t i = 0; i < sizeof payload; i++)
+        payload[i] = sim_pattern(i);
+    connect_open(world, OPENED "echo");
+    assert_int_equal(wsr_ping(socket_of(world), payload, sizeof payload), 0);
+    memset(payload, '!', sizeof payload);
+    world_run(world, 100);
+    for (size_t i = 0; i < sizeof payload; i++)
+        payload[i] = sim_pattern(i);
+    snprintf(peer, sizeof peer, "request GET /chat\nping 125 #%08x\n", sim_hash(payload, sizeof payload));
+    world_expect_peer(world, 0, peer);
+    snprintf(events, sizeof events, "open\npong 125 %.40s*\n", payload);
+    world_expect(world, events);
+}
+
 static void pongs(void **state)
 {
     (void)state;
     world_each_seed(a_pong_answers_its_ping, NULL);
+    world_each_seed(the_longest_ping_comes_back, NULL);
 }
 
 /* CTL-05: nobody asked. */
