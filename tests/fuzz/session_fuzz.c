@@ -23,7 +23,8 @@ enum mode {
     MODE_INTERIM = 4,        /* and interim ones before that */
     MODE_PROTOCOL = 8,       /* a subprotocol was offered, and the answer agrees */
     MODE_CLOSE_AT = 16,      /* we close at a byte of the stream, else after an event */
-    MODE_WIDE = 32           /* the largest limits instead of small ones */
+    MODE_WIDE = 32,          /* the largest limits instead of small ones */
+    MODE_PIECES = 64         /* binary messages stay in pieces */
 };
 
 enum cut { CUT_NONE, CUT_EACH_BYTE, CUT_RANDOM };
@@ -50,6 +51,7 @@ struct run {
     size_t wanted_max;       /* largest block that the stream may justify */
     size_t blocks_live;
     size_t grows_left;
+    bool stays_in_pieces;
     bool has_ended;
     size_t upgrades_count;
     size_t records_count;
@@ -97,7 +99,48 @@ static void give_back(void *context, uint8_t *block)
     free(block);
 }
 
-static const struct wsr_session_memory memory = { .grow = grow, .release = give_back };
+static bool stays_in_pieces(void *context)
+{
+    return ((const struct run *)context)->stays_in_pieces;
+}
+
+/* A list of pieces: their length in all, then their bytes. */
+static uint8_t *gather(void *context, uint8_t *list, struct wsr_bytes piece, uint64_t left)
+{
+    struct run *run = context;
+    size_t used = 0;
+    must(run->stays_in_pieces && piece.len > 0);
+    if (list != NULL)
+        memcpy(&used, list, sizeof used);
+    must(used + piece.len <= run->wanted_max && left <= run->session.shared->limits.message_max_bytes);
+    if (run->grows_left == 0)
+        return NULL;
+    run->grows_left--;
+    uint8_t *larger = malloc(sizeof used + used + piece.len);
+    must(larger != NULL);
+    if (used > 0)
+        memcpy(larger + sizeof used, list + sizeof used, used);
+    memcpy(larger + sizeof used + used, piece.data, piece.len);
+    run->blocks_live += list == NULL;
+    free(list);
+    used += piece.len;
+    memcpy(larger, &used, sizeof used);
+    return larger;
+}
+
+static const struct wsr_session_memory memory = { grow, give_back, stays_in_pieces, gather };
+
+/* The bytes of an event, also of a message in pieces. */
+static struct wsr_bytes bytes_of(const struct wsr_session_event *event)
+{
+    size_t len;
+    if (event->data.data != NULL || event->data.len == 0)
+        return event->data;
+    must(event->type == WSR_SESSION_MESSAGE && event->kind == WSR_BINARY && event->block != NULL);
+    memcpy(&len, event->block, sizeof len);
+    must(len == event->data.len);
+    return wsr_bytes_of(event->block + sizeof len, len);
+}
 
 static uint64_t sum_of(uint64_t sum, struct wsr_bytes bytes)
 {
@@ -110,7 +153,7 @@ static struct record record_of(const struct wsr_session_event *event, size_t at)
 {
     struct record record = { .type = event->type, .at = at };
     record.data_len = event->data.len;
-    record.sum = sum_of(0xCBF29CE484222325u, event->data);
+    record.sum = sum_of(0xCBF29CE484222325u, bytes_of(event));
     switch (event->type) {
     case WSR_SESSION_MESSAGE:
         record.kind = event->kind;
@@ -152,7 +195,8 @@ static void take_event(struct run *run, const struct wsr_session_event *event, s
     run->has_ended = ends;
     run->records[run->records_count++] = record_of(event, at);
     if (event->type == WSR_SESSION_MESSAGE && event->block != NULL) {
-        must(event->data.data == event->block && event->data.len > 0);
+        bool is_list = run->stays_in_pieces && event->kind == WSR_BINARY;
+        must(event->data.data == (is_list ? NULL : event->block) && event->data.len > 0);
         give_back(run, event->block);
     }
     if (run->session.state != WSR_SESSION_UPGRADING) {
@@ -226,6 +270,7 @@ static void start(struct run *run, const uint8_t *parameters, size_t len, size_t
     memset(run, 0, offsetof(struct run, records));
     run->close_after = parameters[0] & MODE_CLOSE_AT ? SIZE_MAX : parameters[1];
     run->grows_left = grows_max;
+    run->stays_in_pieces = (parameters[0] & MODE_PIECES) != 0;
     run->wanted_max = parameters[0] & MODE_WIDE ? 2 * len + 1024 : 400;
     run->upgrade = calloc(1, sizeof *run->upgrade);
     must(run->upgrade != NULL);
