@@ -123,6 +123,7 @@ static void release_all(struct wsr_conn *c)
     c->file = -1;
     wsr_queue_clear(&c->queue, host->slab);
     wsr_session_free(&c->session);
+    wsr_conn_leave_gate(c);
     wsr_conn_opening_free(c->opening);
     c->opening = NULL;
 }
@@ -172,7 +173,9 @@ void wsr_conn_begin_drain(struct wsr_conn *c)
     wsr_conn_release_backlog(c);
     if ((c->ops & WSR_CONN_OP_LOOKUP) && wsr_resolve_cancel(host->resolver, &c->opening->lookup))
         c->ops &= (uint8_t)~WSR_CONN_OP_LOOKUP;
-    if (c->ops & (uint8_t)~WSR_CONN_OP_LOOKUP)
+    if ((c->ops & WSR_CONN_OP_GATE) && wsr_gate_withdraw(host->gate, &c->opening->place))
+        c->ops &= (uint8_t)~WSR_CONN_OP_GATE;
+    if (c->ops & (uint8_t)~(WSR_CONN_OP_LOOKUP | WSR_CONN_OP_GATE))
         cancel_operations(c);
     wsr_conn_finish_drain(c);
 }
@@ -299,6 +302,16 @@ void wsr_conn_looked_up(struct wsr_conn *c)
         wsr_conn_finish_drain(c);
     else
         wsr_conn_found(c);
+}
+
+void wsr_conn_admitted(struct wsr_conn *c)
+{
+    assert(c->ops & WSR_CONN_OP_GATE);
+    c->ops &= (uint8_t)~WSR_CONN_OP_GATE;
+    if (c->state == WSR_CONN_DRAINING)
+        wsr_conn_finish_drain(c);
+    else
+        wsr_conn_let_through(c);
 }
 
 static void go_on(struct wsr_conn *c)

@@ -8,6 +8,7 @@
 #include "dial.h"
 #include "driver.h"
 #include "entropy.h"
+#include "gate.h"
 #include "pool.h"
 #include "proxy.h"
 #include "queue.h"
@@ -33,7 +34,7 @@ enum wsr_conn_state {
 struct wsr_opening {
     struct wsr_resolve_request lookup;   /* host and port set, unless dial has addresses already */
     struct wsr_command looked_up;        /* comes back from the resolver's thread */
-    struct wsr_conn_host *host;          /* whose command ring looked_up goes to */
+    struct wsr_conn_host *host;          /* whose command ring looked_up and admitted go to */
     struct wsr_dial dial;                /* source, and addresses when known */
     struct wsr_session_upgrade upgrade;  /* offer set */
     char *request;                       /* malloc: the HTTP request */
@@ -44,6 +45,8 @@ struct wsr_opening {
     /* whom dial connects to instead of the server; NULL = none. While it wants the server's address, lookup is for
      * that */
     struct wsr_proxy *proxy;
+    struct wsr_gate_place place;         /* in host->gate, at the address that is tried */
+    struct wsr_command admitted;         /* comes from the thread of whoever made room there */
 };
 
 void wsr_conn_opening_free(struct wsr_opening *opening);   /* NULL is allowed; its upgrade's head was released before */
@@ -134,6 +137,7 @@ struct wsr_conn_host {
     struct wsr_slab *slab;
     struct wsr_timer_wheel *wheel;
     struct wsr_resolver *resolver;
+    struct wsr_gate *gate;               /* of the engine; NULL = connections are opened side by side */
     struct wsr_deliver deliver;
     struct wsr_ring_mpsc commands;
     struct wsr_entropy entropy;
@@ -203,7 +207,8 @@ enum wsr_conn_op {
     WSR_CONN_OP_CONNECT = 1u << 0,
     WSR_CONN_OP_RECV = 1u << 1,
     WSR_CONN_OP_SEND = 1u << 2,
-    WSR_CONN_OP_LOOKUP = 1u << 3
+    WSR_CONN_OP_LOOKUP = 1u << 3,
+    WSR_CONN_OP_GATE = 1u << 4
 };
 
 /* Token: operation in the top byte, then 24 bits of generation, then the slot. */
@@ -223,6 +228,8 @@ void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link);
 void wsr_conn_completed(struct wsr_conn *conn, enum wsr_conn_op op, const struct wsr_completion *completion);
 /* The look-up of a conn came back. */
 void wsr_conn_looked_up(struct wsr_conn *conn);
+/* A conn that waited for others to the same address has its turn. */
+void wsr_conn_admitted(struct wsr_conn *conn);
 void wsr_conn_expired(struct wsr_conn *conn);
 /* Queue a message; given back unsent when the conn is not open. */
 void wsr_conn_send(struct wsr_conn *conn, struct wsr_chunk *message);
@@ -245,6 +252,8 @@ void wsr_conn_farewell(struct wsr_conn *conn);
 void wsr_conn_kill(struct wsr_conn *conn);
 /* The driver broke and is gone, and so is the resolver: free what the conn had. */
 void wsr_conn_forget(struct wsr_conn *conn);
+/* What the conn opens, if anything, holds nobody up any more. */
+void wsr_conn_leave_gate(struct wsr_conn *conn);
 
 /* Turn all that rest on again that can go on. */
 void wsr_conn_resume_resting(struct wsr_conn_host *host);

@@ -39,6 +39,8 @@ void wsr_conn_fail(struct wsr_conn *conn, enum wsr_stage stage, int system_errno
 void wsr_conn_open_expired(struct wsr_conn *conn);
 void wsr_conn_connected(struct wsr_conn *conn, int32_t result);
 void wsr_conn_found(struct wsr_conn *conn);
+/* Its turn at the address that is next has come. */
+void wsr_conn_let_through(struct wsr_conn *conn);
 /* A phase of the opening has ended well: @span is to say how long it took. The next begins. */
 void wsr_conn_end_phase(struct wsr_conn *conn, _Atomic uint32_t *span);
 /* The way to the server stands: send the request. Without memory the conn has failed. */

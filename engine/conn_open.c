@@ -27,23 +27,81 @@ void wsr_conn_end_phase(struct wsr_conn *c, _Atomic uint32_t *span)
     *start_ns = c->host->now_ns;
 }
 
-static void try_next_address(struct wsr_conn *c)
+/* ---- The addresses in turn ---- */
+
+/* Connect to the candidate that is next. Returns false when there is not even a file for it. */
+static bool start_attempt(struct wsr_conn *c)
 {
     struct wsr_conn_host *host = c->host;
     struct wsr_dial *dial = &c->opening->dial;
-    const struct wsr_address *address;
-    uint64_t attempt_deadline_ns;
-    c->file = wsr_dial_next(dial, host->driver, host->now_ns, &address, &attempt_deadline_ns);
-    if (c->file < 0) {
-        wsr_conn_fail(c, WSR_STAGE_CONNECT, dial->last_errno, dial_text(c, dial->last_errno));
-        return;
-    }
+    socklen_t bytes;
+    uint64_t attempt_deadline_ns = wsr_dial_deadline(dial, host->now_ns);
+    const struct sockaddr *address = wsr_dial_next(dial, &bytes);
+    c->file = wsr_dial_open(dial, host->driver);
+    if (c->file < 0)
+        return false;
     wsr_timer_arm(host->wheel, &c->timer, attempt_deadline_ns);
     c->ops |= WSR_CONN_OP_CONNECT;
     wsr_conn_count_few(&c->link->counts.addresses_tried);
-    host->driver->ops->connect(host->driver, c->file, &address->any, address->bytes,
-                               wsr_conn_token_of(c, WSR_CONN_OP_CONNECT));
+    host->driver->ops->connect(host->driver, c->file, address, bytes, wsr_conn_token_of(c, WSR_CONN_OP_CONNECT));
+    return true;
 }
+
+/* On the thread of whoever let this one through. */
+static void hand_over_admission(struct wsr_gate_place *place)
+{
+    struct wsr_opening *opening = wsr_container_of(place, struct wsr_opening, place);
+    struct wsr_conn_host *host = opening->host;
+    wsr_ring_mpsc_push(&host->commands, &opening->admitted.node);
+    host->wake(host);
+}
+
+/* May this connection be opened to @address now? If not, the ADMITTED command comes. */
+static bool enter_gate(struct wsr_conn *c, const struct sockaddr *address)
+{
+    struct wsr_opening *opening = c->opening;
+    if (c->host->gate == NULL)
+        return true;
+    opening->admitted.subject = c;
+    opening->admitted.kind = WSR_COMMAND_ADMITTED;
+    opening->place.admitted = hand_over_admission;
+    return wsr_gate_enter(c->host->gate, &opening->place, address);
+}
+
+void wsr_conn_leave_gate(struct wsr_conn *c)
+{
+    if (c->host->gate != NULL && c->opening != NULL)
+        wsr_gate_leave(c->host->gate, &c->opening->place);
+}
+
+static void try_next_address(struct wsr_conn *c)
+{
+    struct wsr_dial *dial = &c->opening->dial;
+    const struct sockaddr *address;
+    socklen_t bytes;
+    while ((address = wsr_dial_next(dial, &bytes)) != NULL) {
+        if (!enter_gate(c, address)) {
+            /* The wait is a part of this address's share of the time. */
+            c->ops |= WSR_CONN_OP_GATE;
+            wsr_timer_arm(c->host->wheel, &c->timer, wsr_dial_deadline(dial, c->host->now_ns));
+            return;
+        }
+        if (start_attempt(c))
+            return;
+        wsr_conn_leave_gate(c);
+    }
+    wsr_conn_fail(c, WSR_STAGE_CONNECT, dial->last_errno, dial_text(c, dial->last_errno));
+}
+
+void wsr_conn_let_through(struct wsr_conn *c)
+{
+    if (start_attempt(c))
+        return;
+    wsr_conn_leave_gate(c);
+    try_next_address(c);
+}
+
+/* ---- Look-up ---- */
 
 /* On a resolver thread. */
 static void hand_over_lookup(struct wsr_resolve_request *request)
@@ -57,7 +115,6 @@ static void hand_over_lookup(struct wsr_resolve_request *request)
 static void start_lookup(struct wsr_conn *c)
 {
     struct wsr_opening *opening = c->opening;
-    opening->host = c->host;
     opening->looked_up.subject = c;
     opening->looked_up.kind = WSR_COMMAND_LOOKED_UP;
     opening->lookup.context = opening;
@@ -86,6 +143,7 @@ void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
     struct wsr_conn *c = take_slot(host);
     *c = (struct wsr_conn){ .host = host, .link = link, .opening = link->open.subject, .generation = c->generation,
                             .file = -1 };
+    c->opening->host = host;
     link->open.subject = link;
     link->conn = c;
     wsr_session_init(&c->session, &host->sessions, &c->opening->upgrade);
@@ -178,11 +236,28 @@ void wsr_conn_connected(struct wsr_conn *c, int32_t result)
     c->opening->dial.last_errno = result == -ECANCELED ? ETIMEDOUT : -result;
     c->host->driver->ops->close(c->host->driver, c->file);
     c->file = -1;
+    wsr_conn_leave_gate(c);
+    try_next_address(c);
+}
+
+/* The share of an address was over before its turn came. */
+static void stop_waiting(struct wsr_conn *c)
+{
+    struct wsr_dial *dial = &c->opening->dial;
+    if (!wsr_gate_withdraw(c->host->gate, &c->opening->place)) {
+        /* It has come just now: the command is on its way. */
+        wsr_timer_arm(c->host->wheel, &c->timer, dial->deadline_ns);
+        return;
+    }
+    c->ops &= (uint8_t)~WSR_CONN_OP_GATE;
+    wsr_dial_skip(dial, ETIMEDOUT);
     try_next_address(c);
 }
 
 void wsr_conn_open_expired(struct wsr_conn *c)
 {
+    static const char crowded[] = "others were opened to the same address all the time; raise open_timeout_ns, or do "
+                                  "without WSR_ENGINE_ONE_CONNECTING";
     if (c->state == WSR_CONN_UPGRADING) {
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, ETIMEDOUT,
                       "the server took the connection but did not answer the upgrade in time; see open_timeout_ns");
@@ -194,7 +269,10 @@ void wsr_conn_open_expired(struct wsr_conn *c)
         wsr_conn_fail(c, WSR_STAGE_LOOKUP, ETIMEDOUT,
                       "the name look-up took too long; check this machine's DNS settings, and open_timeout_ns");
     } else if (c->host->now_ns >= c->opening->dial.deadline_ns) {
-        wsr_conn_fail(c, WSR_STAGE_CONNECT, ETIMEDOUT, dial_text(c, ETIMEDOUT));
+        const char *text = (c->ops & WSR_CONN_OP_GATE) ? crowded : dial_text(c, ETIMEDOUT);
+        wsr_conn_fail(c, WSR_STAGE_CONNECT, ETIMEDOUT, text);
+    } else if (c->ops & WSR_CONN_OP_GATE) {
+        stop_waiting(c);
     } else {
         /* This address had its share; its end leads to the next one. */
         uint64_t again_ns = wsr_conn_after(c, CANCEL_AGAIN_NS);

@@ -85,6 +85,7 @@ static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *even
     wsr_timer_disarm(c->host->wheel, &c->timer);
     wsr_conn_end_phase(c, &c->link->counts.upgrade_span);
     atomic_store_explicit(&c->link->counts.opened_ns, c->host->now_ns, memory_order_relaxed);
+    wsr_conn_leave_gate(c);
     wsr_conn_opening_free(c->opening);
     c->opening = NULL;
     wsr_conn_enter(c, WSR_CONN_OPEN);

@@ -26,8 +26,28 @@ int wsr_dial_parse(struct wsr_address *out, const char *text, struct wsr_fault *
     return 0;
 }
 
-static uint64_t attempt_deadline(const struct wsr_dial *dial, uint64_t now_ns)
+void wsr_dial_skip(struct wsr_dial *dial, int system_errno)
 {
+    assert(dial->next < dial->addresses_count);
+    dial->next++;
+    dial->last_errno = system_errno;
+}
+
+const struct sockaddr *wsr_dial_next(struct wsr_dial *dial, socklen_t *bytes)
+{
+    for (; dial->next < dial->addresses_count; wsr_dial_skip(dial, EAFNOSUPPORT)) {
+        const struct wsr_address *candidate = &dial->addresses[dial->next];
+        if (dial->source.bytes > 0 && dial->source.any.sa_family != candidate->any.sa_family)
+            continue;
+        *bytes = candidate->bytes;
+        return &candidate->any;
+    }
+    return NULL;
+}
+
+uint64_t wsr_dial_deadline(const struct wsr_dial *dial, uint64_t now_ns)
+{
+    assert(dial->next < dial->addresses_count);
     if (dial->deadline_ns == WSR_NEVER)
         return WSR_NEVER;
     if (dial->deadline_ns <= now_ns)
@@ -35,30 +55,18 @@ static uint64_t attempt_deadline(const struct wsr_dial *dial, uint64_t now_ns)
     return now_ns + (dial->deadline_ns - now_ns) / (dial->addresses_count - dial->next);
 }
 
-wsr_file wsr_dial_next(struct wsr_dial *dial, struct wsr_driver *driver, uint64_t now_ns,
-                       const struct wsr_address **address, uint64_t *attempt_deadline_ns)
+wsr_file wsr_dial_open(struct wsr_dial *dial, struct wsr_driver *driver)
 {
-    while (dial->next < dial->addresses_count) {
-        const struct wsr_address *candidate = &dial->addresses[dial->next];
-        struct wsr_driver_setup setup = { .family = candidate->any.sa_family, .nodelay = true };
-        if (dial->source.bytes > 0) {
-            setup.source = &dial->source.any;
-            setup.source_bytes = dial->source.bytes;
-        }
-        uint64_t deadline_ns = attempt_deadline(dial, now_ns);
-        dial->next++;
-        if (setup.source != NULL && setup.source->sa_family != candidate->any.sa_family) {
-            dial->last_errno = EAFNOSUPPORT;
-            continue;
-        }
-        wsr_file file = driver->ops->open(driver, &setup);
-        if (file >= 0) {
-            *address = candidate;
-            *attempt_deadline_ns = deadline_ns;
-            return file;
-        }
-        dial->last_errno = -file;
+    struct wsr_driver_setup setup = { .family = dial->addresses[dial->next].any.sa_family, .nodelay = true };
+    if (dial->source.bytes > 0) {
+        setup.source = &dial->source.any;
+        setup.source_bytes = dial->source.bytes;
     }
+    wsr_file file = driver->ops->open(driver, &setup);
+    dial->next++;
+    if (file >= 0)
+        return file;
+    dial->last_errno = -file;
     return -1;
 }
 

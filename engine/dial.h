@@ -17,13 +17,16 @@ struct wsr_dial {
 /* "ADDRESS:PORT" or "[ADDRESS]:PORT". Returns 0, or WSR_ERR_ARGUMENT with *why. */
 WSR_MUST_USE int wsr_dial_parse(struct wsr_address *out, const char *text, struct wsr_fault *why);
 
-/*
- * Make a socket for the next candidate. Returns its file with *address, which lives in @dial, and the moment until
- * which this attempt may take: an even share of what is left, so that one silent address does not use up the others'
- * time. Returns -1 when no candidate is left; last_errno then says why the last one failed.
- */
-wsr_file wsr_dial_next(struct wsr_dial *dial, struct wsr_driver *driver, uint64_t now_ns,
-                       const struct wsr_address **address, uint64_t *attempt_deadline_ns);
+/* The candidate to try next, of *bytes; it lives in @dial. Those of another family than the source are passed over.
+ * NULL when none is left; last_errno then says why the last one failed. */
+const struct sockaddr *wsr_dial_next(struct wsr_dial *dial, socklen_t *bytes);
+/* Until when that candidate may take: an even share of what is left, so that one silent address does not use up the
+ * others' time. */
+uint64_t wsr_dial_deadline(const struct wsr_dial *dial, uint64_t now_ns);
+/* Make a socket for that candidate, which is used up by it. Returns its file, or -1 with last_errno set. */
+wsr_file wsr_dial_open(struct wsr_dial *dial, struct wsr_driver *driver);
+/* Use that candidate up without an attempt. */
+void wsr_dial_skip(struct wsr_dial *dial, int system_errno);
 
 /* Static sentence on a failed attempt: what, and what to do. */
 const char *wsr_dial_text(int system_errno);

@@ -58,7 +58,7 @@ static bool is_power_of_two(uint32_t number)
 
 static int check_options(const struct wsr_engine_options *o)
 {
-    if ((o->flags & ~(uint32_t)WSR_ENGINE_PIN) != 0)
+    if ((o->flags & ~(uint32_t)(WSR_ENGINE_PIN | WSR_ENGINE_ONE_CONNECTING)) != 0)
         return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_engine_options.flags 0x%x has unknown flags", o->flags);
     if (o->workers_count > WORKERS_MAX)
         return wsr_error_set(WSR_ERR_ARGUMENT, "workers_count %u is over %u", o->workers_count, WORKERS_MAX);
@@ -113,6 +113,7 @@ static int make_worker(struct wsr_engine *engine, uint32_t index, struct wsr_dri
     worker_options(&options, &engine->options);
     if (engine->options.flags & WSR_ENGINE_PIN)
         options.cpu = cpu_of(index);
+    options.gate = engine->gate;
     int rc = wsr_worker_create(&engine->consumers[index].worker, driver, engine->resolver, &options,
                                engine->is_inline);
     if (rc == WSR_ERR_SYSTEM)
@@ -187,6 +188,7 @@ static void free_engine(struct wsr_engine *engine)
         if (engine->consumers[i].worker != NULL)
             wsr_worker_free(engine->consumers[i].worker);
     }
+    wsr_gate_destroy(engine->gate);
     pthread_mutex_destroy(&engine->sockets_lock);
     free(engine->consumers);
     free(engine);
@@ -211,7 +213,10 @@ static int make_engine(struct wsr_engine **out, const struct wsr_engine_options 
     pthread_mutex_init(&engine->sockets_lock, NULL);
     engine->consumers = calloc(engine->rings_count, sizeof *engine->consumers);
     engine->resolver = wsr_resolver_create();
-    if (engine->consumers == NULL || engine->resolver == NULL) {
+    bool has_gate = (own.flags & WSR_ENGINE_ONE_CONNECTING) != 0;
+    if (has_gate)
+        engine->gate = wsr_gate_create();
+    if (engine->consumers == NULL || engine->resolver == NULL || (has_gate && engine->gate == NULL)) {
         free_engine(engine);
         return wsr_error_set(WSR_ERR_MEMORY, "no memory for an engine");
     }

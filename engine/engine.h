@@ -24,6 +24,7 @@ struct wsr_consumer {
 struct wsr_engine {
     struct wsr_engine_options options;    /* with the defaults filled in */
     struct wsr_resolver *resolver;
+    struct wsr_gate *gate;                /* with WSR_ENGINE_ONE_CONNECTING, else NULL */
     struct wsr_consumer *consumers;       /* one for each ring */
     uint32_t rings_count;
     bool is_inline;

@@ -19,7 +19,8 @@ enum wsr_command_kind {
     WSR_COMMAND_RESUME,
     WSR_COMMAND_FAREWELL,        /* link; a chunk's command: the Close 1001 of a destroyed socket */
     WSR_COMMAND_DESTROY,         /* link; the same when there was no memory for the frame; the socket's own command */
-    WSR_COMMAND_LOOKED_UP        /* conn */
+    WSR_COMMAND_LOOKED_UP,       /* conn */
+    WSR_COMMAND_ADMITTED         /* conn */
 };
 
 /* What one thread asks of a worker; travels in the worker's command ring. Lies first in what it is a part of. */

@@ -219,6 +219,9 @@ static void run_command(struct wsr_worker *w, struct wsr_command *command)
     case WSR_COMMAND_LOOKED_UP:
         wsr_conn_looked_up(command->subject);
         break;
+    case WSR_COMMAND_ADMITTED:
+        wsr_conn_admitted(command->subject);
+        break;
     }
 }
 
@@ -379,6 +382,7 @@ int wsr_worker_create(struct wsr_worker **worker, struct wsr_driver *driver, str
     w->consumer_eventfd = -1;
     w->host.driver = driver;
     w->host.resolver = resolver;
+    w->host.gate = options->gate;
     w->host.sessions = (struct wsr_session_shared){ .limits = options->limits, .memory = &wsr_conn_session_memory,
                                                     .memory_context = &w->host, .simd = wsr_simd() };
     w->host.open_timeout_ns = options->open_timeout_ns;
@@ -415,6 +419,8 @@ static void discard_commands(struct wsr_worker *w)
             wsr_slab_give_all(w->host.slab, wsr_container_of(command, struct wsr_chunk, command));
         else if (command->kind == WSR_COMMAND_LOOKED_UP && !is_broken(w))
             wsr_conn_looked_up(command->subject);
+        else if (command->kind == WSR_COMMAND_ADMITTED && !is_broken(w))
+            wsr_conn_admitted(command->subject);
     }
 }
 
@@ -456,6 +462,8 @@ void wsr_worker_end(struct wsr_worker *w)
         read_clock(w);
         run_timers(w);
     }
+    /* What a broken driver leaves behind comes to no end of its own, and nobody shall wait for it. */
+    for_each_live(w, wsr_conn_leave_gate);
     discard_commands(w);
 }
 

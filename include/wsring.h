@@ -243,7 +243,9 @@ enum wsr_wait {
 };
 
 enum wsr_engine_flags {
-    WSR_ENGINE_PIN = 1u << 0   /* pin worker i to the i-th CPU of the process's affinity mask */
+    WSR_ENGINE_PIN = 1u << 0,             /* pin worker i to the i-th CPU of the process's affinity mask */
+    WSR_ENGINE_ONE_CONNECTING = 1u << 1   /* open one connection at a time to each IP address and port, from TCP's
+                                             connect to the answer to the upgrade; see wsr_socket_open() */
 };
 
 /**
@@ -419,7 +421,9 @@ struct wsr_socket_options {
  * new WebSocket(url, protocols): make a socket and start to connect. @url is UTF-8 of @url_len bytes (or
  * WSR_ZSTRING), ws: or http:. @protocols may be NULL when @protocols_count is 0. @options may be NULL.
  * Everything is copied. Sockets to one address connect side by side, as a load generator must; this departs from
- * RFC 6455 4.1, step 2, which lets only one be connecting at a time.
+ * RFC 6455 4.1, step 2, which lets only one be connecting at a time. With WSR_ENGINE_ONE_CONNECTING the engine keeps
+ * to it: the others wait in order of arrival, whichever worker they are on, while their open_timeout_ns runs. A host
+ * with several addresses waits for each when it is tried, and no longer than that address's share of the time.
  *
  * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base, proxy;
  * WSR_ERR_ARGUMENT: no such worker, bad connect_to or source_address; WSR_ERR_NOT_SUPPORTED: wss: and https: in

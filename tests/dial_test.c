@@ -70,6 +70,23 @@ static struct wsr_address address_of(const char *text)
     return address;
 }
 
+/* As a connection goes through its candidates: the first for which there is a file. */
+static wsr_file attempt(struct wsr_dial *dial, struct wsr_driver *driver, uint64_t now_ns,
+                        const struct sockaddr **address, uint64_t *until_ns)
+{
+    socklen_t bytes = 0;
+    while ((*address = wsr_dial_next(dial, &bytes)) != NULL) {
+        assert_int_equal(bytes, (*address)->sa_family == AF_INET ? sizeof(struct sockaddr_in)
+                                                                 : sizeof(struct sockaddr_in6));
+        *until_ns = wsr_dial_deadline(dial, now_ns);
+        wsr_file file = wsr_dial_open(dial, driver);
+        if (file >= 0)
+            return file;
+        assert_int_equal(file, -1);
+    }
+    return -1;
+}
+
 static void end_sim(struct sim *sim)
 {
     sim_driver(sim)->ops->destroy(sim_driver(sim));
@@ -89,11 +106,11 @@ static void candidates_come_in_order_with_an_even_share_of_what_is_left(void **s
         { 10000, 20000, AF_INET }, { 20000, 30000, AF_INET6 }, { 22000, 40000, AF_INET }
     };
     for (unsigned i = 0; i < 3; i++) {
-        const struct wsr_address *address = NULL;
+        const struct sockaddr *address = NULL;
         uint64_t until_ns = 0;
-        wsr_file file = wsr_dial_next(&dial, driver, want[i].now_ns, &address, &until_ns);
+        wsr_file file = attempt(&dial, driver, want[i].now_ns, &address, &until_ns);
         assert_true(file >= 0);
-        assert_ptr_equal(address, &dial.addresses[i]);
+        assert_ptr_equal(address, &dial.addresses[i].any);
         assert_int_equal(until_ns, want[i].until_ns);
         assert_int_equal(sim_last_setup(sim)->family, want[i].family);
         assert_true(sim_last_setup(sim)->nodelay);
@@ -101,9 +118,9 @@ static void candidates_come_in_order_with_an_even_share_of_what_is_left(void **s
         driver->ops->close(driver, file);
         dial.last_errno = ECONNREFUSED;
     }
-    const struct wsr_address *address = NULL;
+    const struct sockaddr *address = NULL;
     uint64_t until_ns = 0;
-    assert_int_equal(wsr_dial_next(&dial, driver, 30000, &address, &until_ns), -1);
+    assert_int_equal(attempt(&dial, driver, 30000, &address, &until_ns), -1);
     assert_int_equal(dial.last_errno, ECONNREFUSED);
     end_sim(sim);
 }
@@ -115,9 +132,9 @@ static void without_a_limit_every_attempt_may_take_for_ever(void **state)
     struct wsr_driver *driver = sim_driver(sim);
     struct wsr_dial dial = { .deadline_ns = WSR_NEVER, .addresses_count = 1 };
     dial.addresses[0] = address_of("10.0.0.1:80");
-    const struct wsr_address *address;
+    const struct sockaddr *address;
     uint64_t until_ns = 0;
-    wsr_file file = wsr_dial_next(&dial, driver, 5, &address, &until_ns);
+    wsr_file file = attempt(&dial, driver, 5, &address, &until_ns);
     assert_true(file >= 0);
     assert_true(until_ns == WSR_NEVER);
     driver->ops->close(driver, file);
@@ -132,18 +149,38 @@ static void a_socket_that_cannot_be_made_is_a_failed_attempt(void **state)
     struct wsr_dial dial = { .deadline_ns = 1000, .addresses_count = 3 };
     for (unsigned i = 0; i < 3; i++)
         dial.addresses[i] = address_of("10.0.0.1:80");
-    const struct wsr_address *address;
+    const struct sockaddr *address;
     uint64_t until_ns = 0;
     sim_refuse_open(sim, 2, EMFILE);
-    wsr_file file = wsr_dial_next(&dial, driver, 400, &address, &until_ns);
+    wsr_file file = attempt(&dial, driver, 400, &address, &until_ns);
     assert_true(file >= 0);
-    assert_ptr_equal(address, &dial.addresses[2]);
+    assert_ptr_equal(address, &dial.addresses[2].any);
     assert_int_equal(until_ns, 1000);
     driver->ops->close(driver, file);
     dial.next = 0;
     sim_refuse_open(sim, 3, EMFILE);
-    assert_int_equal(wsr_dial_next(&dial, driver, 0, &address, &until_ns), -1);
+    assert_int_equal(attempt(&dial, driver, 0, &address, &until_ns), -1);
     assert_int_equal(dial.last_errno, EMFILE);
+    end_sim(sim);
+}
+
+static void a_candidate_may_be_given_up_without_an_attempt(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_create(1);
+    struct wsr_dial dial = { .deadline_ns = 40000, .addresses_count = 2 };
+    socklen_t bytes = 0;
+    dial.addresses[0] = address_of("10.0.0.1:80");
+    dial.addresses[1] = address_of("10.0.0.2:80");
+    assert_ptr_equal(wsr_dial_next(&dial, &bytes), &dial.addresses[0].any);
+    assert_ptr_equal(wsr_dial_next(&dial, &bytes), &dial.addresses[0].any);
+    assert_int_equal(wsr_dial_deadline(&dial, 0), 20000);
+    wsr_dial_skip(&dial, ETIMEDOUT);
+    assert_ptr_equal(wsr_dial_next(&dial, &bytes), &dial.addresses[1].any);
+    assert_int_equal(wsr_dial_deadline(&dial, 20000), 40000);
+    wsr_dial_skip(&dial, ETIMEDOUT);
+    assert_null(wsr_dial_next(&dial, &bytes));
+    assert_int_equal(dial.last_errno, ETIMEDOUT);
     end_sim(sim);
 }
 
@@ -155,16 +192,16 @@ static void a_source_address_is_bound_and_excludes_the_other_family(void **state
     struct wsr_dial dial = { .deadline_ns = 1000, .addresses_count = 2, .source = address_of("10.9.9.9:0") };
     dial.addresses[0] = address_of("[::1]:80");
     dial.addresses[1] = address_of("10.0.0.1:80");
-    const struct wsr_address *address;
+    const struct sockaddr *address;
     uint64_t until_ns = 0;
-    wsr_file file = wsr_dial_next(&dial, driver, 0, &address, &until_ns);
-    assert_ptr_equal(address, &dial.addresses[1]);
+    wsr_file file = attempt(&dial, driver, 0, &address, &until_ns);
+    assert_ptr_equal(address, &dial.addresses[1].any);
     assert_ptr_equal(sim_last_setup(sim)->source, &dial.source.any);
     assert_int_equal(sim_last_setup(sim)->source_bytes, sizeof(struct sockaddr_in));
     driver->ops->close(driver, file);
     dial.next = 0;
     dial.addresses_count = 1;
-    assert_int_equal(wsr_dial_next(&dial, driver, 0, &address, &until_ns), -1);
+    assert_int_equal(attempt(&dial, driver, 0, &address, &until_ns), -1);
     assert_int_equal(dial.last_errno, EAFNOSUPPORT);
     end_sim(sim);
 }
@@ -189,6 +226,7 @@ int main(void)
         cmocka_unit_test(candidates_come_in_order_with_an_even_share_of_what_is_left),
         cmocka_unit_test(without_a_limit_every_attempt_may_take_for_ever),
         cmocka_unit_test(a_socket_that_cannot_be_made_is_a_failed_attempt),
+        cmocka_unit_test(a_candidate_may_be_given_up_without_an_attempt),
         cmocka_unit_test(a_source_address_is_bound_and_excludes_the_other_family),
         cmocka_unit_test(every_error_has_a_sentence),
     };

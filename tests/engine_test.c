@@ -152,7 +152,8 @@ static void options_out_of_range_are_refused(void **state)
 {
     (void)state;
     static const struct number_row rows[] = {
-        ROW(flags, 2), ROW(flags, 1u << 31), ROW(flags, 3), ROW(workers_count, 257), ROW(workers_count, UINT32_MAX),
+        ROW(flags, 1u << 30), ROW(flags, 1u << 31), ROW(flags, 1u << 31 | 1), ROW(workers_count, 257),
+        ROW(workers_count, UINT32_MAX),
         ROW(events_count, 1), ROW(events_count, 4), ROW(events_count, 7), ROW(events_count, 9),
         ROW(events_count, 1000), ROW(events_count, 1u << 25), ROW(events_count, UINT32_MAX),
         ROW(buffers_count, 1), ROW(buffers_count, 3), ROW(buffers_count, 511), ROW(buffers_count, 65536),
@@ -177,7 +178,8 @@ static void options_at_the_ends_of_their_ranges_are_taken(void **state)
 {
     (void)state;
     static const struct number_row rows[] = {
-        ROW(flags, WSR_ENGINE_PIN), ROW(events_count, 8), ROW(events_count, 1u << 17), ROW(buffers_count, 2),
+        ROW(flags, WSR_ENGINE_PIN), ROW(flags, WSR_ENGINE_ONE_CONNECTING), ROW(events_count, 8),
+        ROW(events_count, 1u << 17), ROW(buffers_count, 2),
         ROW(buffers_count, 32768), ROW(buffer_bytes, 256), ROW(buffer_bytes, 257), ROW(buffer_bytes, 1u << 20),
         ROW(wait, WSR_WAIT_BLOCK), ROW(wait, WSR_WAIT_SPIN), ROW(wait, WSR_WAIT_ADAPTIVE), ROW(sockets_max, 1),
         ROW(sockets_max, 1u << 20), ROW(message_max_bytes, 1), ROW(message_max_bytes, UINT64_MAX),

@@ -68,7 +68,7 @@ struct peer {
     unsigned gos;
     uint64_t messages_count, messages_bytes;
     struct line *lines[LINES_MAX];
-    unsigned lines_count;
+    unsigned lines_count, opening_max;
     char text[512];
     uint8_t chunk[CHUNK_BYTES];        /* of the thread, while it receives */
 };
@@ -550,6 +550,22 @@ static void on_input(struct line *line)
 
 /* ---- The thread ---- */
 
+/* Has neither its 101 nor come to its end, which may wait in the socket unread. */
+static bool is_opening(const struct line *line)
+{
+    struct pollfd fd = { .fd = line->fd, .events = POLLRDHUP };
+    return line->fd >= 0 && !line->is_upgraded && (poll(&fd, 1, 0), fd.revents == 0);
+}
+
+static void count_opening(struct peer *peer)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < peer->lines_count; i++)
+        count += is_opening(peer->lines[i]);
+    if (count > peer->opening_max)
+        peer->opening_max = count;
+}
+
 static void on_connection(struct peer *peer)
 {
     struct sockaddr_in from;
@@ -569,6 +585,7 @@ static void on_connection(struct peer *peer)
     line->script = line->next_step = strdup(peer->script);
     inet_ntop(AF_INET, &from.sin_addr, line->from, sizeof line->from);
     peer->lines[peer->lines_count++] = line;
+    count_opening(peer);
     run_script(line);
 }
 
@@ -739,6 +756,14 @@ unsigned peer_connections(struct peer *peer)
     unsigned count = peer->lines_count;
     pthread_mutex_unlock(&peer->lock);
     return count;
+}
+
+unsigned peer_opening_max(struct peer *peer)
+{
+    pthread_mutex_lock(&peer->lock);
+    unsigned most = peer->opening_max;
+    pthread_mutex_unlock(&peer->lock);
+    return most;
 }
 
 static bool has_line(const struct peer *peer, unsigned index, const char *start)

@@ -56,6 +56,8 @@ struct peer_route {
 void peer_routes(struct peer *peer, const struct peer_route *routes, size_t count);
 void peer_go(struct peer *peer);
 unsigned peer_connections(struct peer *peer);
+/* The most connections that were there at once without their 101. */
+unsigned peer_opening_max(struct peer *peer);
 
 /*
  * The log of connection @index, a line each: "request GET /chat HTTP/1.1", "text 5 hello", "close 1000 bye", "fin",
