@@ -17,6 +17,8 @@ void wsr_conn_opening_free(struct wsr_opening *opening)
 
 static const char *dial_text(const struct wsr_conn *c, int system_errno)
 {
+    if (c->opening->dial.path.bytes > 0)
+        return wsr_dial_path_text(system_errno);
     return c->opening->proxy != NULL ? wsr_conn_proxy_dial_text(system_errno) : wsr_dial_text(system_errno);
 }
 
@@ -60,7 +62,7 @@ static void hand_over_admission(struct wsr_gate_place *place)
 static bool enter_gate(struct wsr_conn *c, const struct sockaddr *address)
 {
     struct wsr_opening *opening = c->opening;
-    if (c->host->gate == NULL)
+    if (c->host->gate == NULL || address->sa_family == AF_UNIX)   /* which is no IP address */
         return true;
     opening->admitted.subject = c;
     opening->admitted.kind = WSR_COMMAND_ADMITTED;
@@ -222,8 +224,16 @@ void wsr_conn_start_upgrade(struct wsr_conn *c)
     wsr_conn_want_input(c);
 }
 
+/* Arm the timer for @after_ns from now, or for the end of the opening. */
+static void wait_within_limit(struct wsr_conn *c, uint64_t after_ns)
+{
+    uint64_t moment_ns = wsr_conn_after(c, after_ns), deadline_ns = c->opening->dial.deadline_ns;
+    wsr_timer_arm(c->host->wheel, &c->timer, moment_ns < deadline_ns ? moment_ns : deadline_ns);
+}
+
 void wsr_conn_connected(struct wsr_conn *c, int32_t result)
 {
+    uint64_t pause_ns;
     assert(c->state == WSR_CONN_DIALING);
     if (result >= 0) {
         if (c->opening->proxy != NULL)
@@ -237,7 +247,10 @@ void wsr_conn_connected(struct wsr_conn *c, int32_t result)
     c->host->driver->ops->close(c->host->driver, c->file);
     c->file = -1;
     wsr_conn_leave_gate(c);
-    try_next_address(c);
+    if (wsr_dial_again(&c->opening->dial, &pause_ns))
+        wait_within_limit(c, pause_ns);
+    else
+        try_next_address(c);
 }
 
 /* The share of an address was over before its turn came. */
@@ -273,11 +286,11 @@ void wsr_conn_open_expired(struct wsr_conn *c)
         wsr_conn_fail(c, WSR_STAGE_CONNECT, ETIMEDOUT, text);
     } else if (c->ops & WSR_CONN_OP_GATE) {
         stop_waiting(c);
+    } else if (c->ops == 0) {
+        try_next_address(c);        /* a pause is over */
     } else {
         /* This address had its share; its end leads to the next one. */
-        uint64_t again_ns = wsr_conn_after(c, CANCEL_AGAIN_NS);
-        uint64_t deadline_ns = c->opening->dial.deadline_ns;
-        wsr_timer_arm(c->host->wheel, &c->timer, again_ns < deadline_ns ? again_ns : deadline_ns);
+        wait_within_limit(c, CANCEL_AGAIN_NS);
         c->host->driver->ops->cancel(c->host->driver, wsr_conn_token_of(c, WSR_CONN_OP_CONNECT));
     }
 }

@@ -130,6 +130,32 @@ static int plan_proxy(struct plan *plan, struct place *place)
     return 0;
 }
 
+/* The option connect_to: what to connect to instead of *place, or what a proxy is to be asked for. */
+static int plan_connect_to(struct plan *plan, struct place *place)
+{
+    struct wsr_dial *dial = &plan->opening->dial;
+    const struct wsr_socket_options *options = &plan->options;
+    struct wsr_fault why;
+    int rc = wsr_dial_only(dial, options->connect_to, &why);
+    if (rc != 0)
+        return wsr_error_set(rc, "connect_to \"%.80s\" %s", options->connect_to, why.text);
+    if (dial->path.bytes > 0 && options->source_address != NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "source_address \"%.64s\" is given with connect_to \"%.80s\": a Unix "
+                             "socket has no address to connect from; leave source_address out",
+                             options->source_address, options->connect_to);
+    if (dial->path.bytes > 0 && options->proxy != NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "a proxy is given with connect_to \"%.80s\": it cannot be asked for a "
+                             "Unix socket; leave one of them out", options->connect_to);
+    if (options->proxy == NULL)
+        return 0;
+    const struct wsr_address *address = &dial->addresses[0];
+    in_port_t port = address->any.sa_family == AF_INET6 ? address->in6.sin6_port : address->in4.sin_port;
+    const char *colon = strrchr(options->connect_to, ':');
+    *place = (struct place){ wsr_bytes_of(options->connect_to, (size_t)(colon - options->connect_to)), ntohs(port) };
+    dial->addresses_count = 0;
+    return 0;
+}
+
 /* Where to connect, and from where. */
 static int plan_addresses(struct plan *plan)
 {
@@ -142,15 +168,9 @@ static int plan_addresses(struct plan *plan)
         return wsr_error_set(WSR_ERR_ARGUMENT, "source_address \"%.64s\" is no numeric IPv4 or IPv6 address",
                              options->source_address);
     if (options->connect_to != NULL) {
-        struct wsr_address address;
-        struct wsr_fault why;
-        int rc = wsr_dial_parse(&address, options->connect_to, &why);
-        if (rc != 0)
-            return wsr_error_set(rc, "connect_to \"%.80s\" %s", options->connect_to, why.text);
-        const char *colon = strrchr(options->connect_to, ':');
-        in_port_t port = address.any.sa_family == AF_INET6 ? address.in6.sin6_port : address.in4.sin_port;
-        place.host = wsr_bytes_of(options->connect_to, (size_t)(colon - options->connect_to));
-        place.port = ntohs(port);
+        int rc = plan_connect_to(plan, &place);
+        if (rc != 0 || options->proxy == NULL)
+            return rc;
     }
     if (options->proxy != NULL) {
         int rc = plan_proxy(plan, &place);

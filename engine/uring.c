@@ -238,6 +238,11 @@ static int uring_shutdown(struct wsr_driver *driver, wsr_file file)
 static void uring_connect(struct wsr_driver *driver, wsr_file file, const struct sockaddr *address,
                           socklen_t address_bytes, uint64_t token)
 {
+    if (address->sa_family == AF_UNIX) {
+        /* It ends at once, also when the server's queue is full; as an operation that would take a kernel thread. */
+        refuse(of(driver), token, connect(file, address, address_bytes) == 0 ? 0 : -errno);
+        return;
+    }
     struct io_uring_sqe *sqe = claim(of(driver), token);
     if (sqe == NULL)
         return;

@@ -1,4 +1,5 @@
-/* Completions that never were in the kernel: operations that could not be submitted end here, with the next wait. */
+/* Completions that never were in the kernel's ring: operations that could not be submitted, or were done at once, end
+ * here, with the next wait. */
 #ifndef WSR_URING_REFUSED_H
 #define WSR_URING_REFUSED_H
 

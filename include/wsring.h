@@ -393,9 +393,11 @@ struct wsr_socket_options {
     const struct wsr_header *headers;   /* after the engine's own; Host, Upgrade, Connection, Content-Length,
                                            Transfer-Encoding and Sec-WebSocket-* are refused (WSR_ERR_SYNTAX) */
     const char *base_url;               /* for relative URLs; NULL = none, relative is WSR_ERR_SYNTAX */
-    const char *connect_to;             /* "ADDRESS:PORT" or "[ADDRESS]:PORT" instead of looking up the URL's host;
-                                           the request still names the URL's */
-    const char *source_address;         /* numeric address to connect from; NULL = the kernel's choice */
+    const char *connect_to;             /* "ADDRESS:PORT" or "[ADDRESS]:PORT" instead of looking up the URL's host,
+                                           or a Unix stream socket: "unix:PATH" of at most 107 bytes, "unix:@NAME" in
+                                           the abstract namespace; the request still names the URL's host */
+    const char *source_address;         /* numeric address to connect from, not for a Unix socket; NULL = the
+                                           kernel's choice */
     void *user;                         /* for wsr_socket_user() */
     /*
      * Proxy to go through; NULL = none, as environment variables are never read.
@@ -423,7 +425,8 @@ struct wsr_socket_options {
  * Everything is copied. Sockets to one address connect side by side, as a load generator must; this departs from
  * RFC 6455 4.1, step 2, which lets only one be connecting at a time. With WSR_ENGINE_ONE_CONNECTING the engine keeps
  * to it: the others wait in order of arrival, whichever worker they are on, while their open_timeout_ns runs. A host
- * with several addresses waits for each when it is tried, and no longer than that address's share of the time.
+ * with several addresses waits for each when it is tried, and no longer than that address's share of the time. Unix
+ * sockets have no part in it; one whose server is behind with accepting is tried again until open_timeout_ns is over.
  *
  * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base, proxy;
  * WSR_ERR_ARGUMENT: no such worker, bad connect_to or source_address; WSR_ERR_NOT_SUPPORTED: wss: and https: in

@@ -62,6 +62,92 @@ static void what_is_no_address_is_refused_with_a_reason(void **state)
     }
 }
 
+/* OQ-21 */
+static void a_path_or_a_name_is_a_unix_socket(void **state)
+{
+    static const struct { const char *text, *bytes; size_t len; } cases[] = {
+        { "unix:/run/feed", "/run/feed", 10 }, { "unix:feed", "feed", 5 }, { "unix:./@x", "./@x", 5 },
+        { "unix:@feed", "\0feed", 5 }, { "unix:@@", "\0@", 2 }, { "unix:@/a b:80", "\0/a b:80", 8 },
+        { "unix:unix:x", "unix:x", 7 },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct wsr_dial dial = { .deadline_ns = 1000 };
+        struct wsr_fault why;
+        socklen_t bytes = 0;
+        assert_int_equal(wsr_dial_only(&dial, cases[i].text, &why), 0);
+        const struct sockaddr *address = wsr_dial_next(&dial, &bytes);
+        assert_ptr_equal(address, &dial.path.any);
+        assert_int_equal(address->sa_family, AF_UNIX);
+        assert_int_equal(bytes, offsetof(struct sockaddr_un, sun_path) + cases[i].len);
+        assert_memory_equal(dial.path.un.sun_path, cases[i].bytes, cases[i].len);
+        assert_int_equal(wsr_dial_deadline(&dial, 0), 1000);
+        wsr_dial_skip(&dial, ECONNREFUSED);
+        assert_null(wsr_dial_next(&dial, &bytes));
+    }
+}
+
+static void paths_have_107_bytes_at_most(void **state)
+{
+    (void)state;
+    for (unsigned is_abstract = 0; is_abstract < 2; is_abstract++) {
+        for (size_t len = 0; len < 120; len++) {
+            char text[140] = "unix:@";
+            struct wsr_dial dial, before;
+            struct wsr_fault why = { 0, NULL };
+            memset(text + 5 + is_abstract, 'p', len);
+            text[5 + is_abstract + len] = '\0';
+            memset(&dial, 0, sizeof dial);
+            memcpy(&before, &dial, sizeof dial);
+            int rc = wsr_dial_only(&dial, text, &why);
+            assert_int_equal(rc, len >= 1 && len <= 107 ? 0 : WSR_ERR_ARGUMENT);
+            assert_true((rc == 0) == (why.text == NULL));
+            if (rc != 0)
+                assert_memory_equal(&dial, &before, sizeof dial);
+            else
+                assert_int_equal(dial.addresses_count, 1);
+        }
+    }
+}
+
+static void an_address_may_be_the_only_candidate(void **state)
+{
+    (void)state;
+    struct wsr_dial dial = { .deadline_ns = 1000 };
+    struct wsr_fault why;
+    socklen_t bytes = 0;
+    assert_int_equal(wsr_dial_only(&dial, "10.0.0.1", &why), WSR_ERR_ARGUMENT);
+    assert_int_equal(dial.addresses_count, 0);
+    assert_int_equal(wsr_dial_only(&dial, "10.0.0.1:80", &why), 0);
+    assert_ptr_equal(wsr_dial_next(&dial, &bytes), &dial.addresses[0].any);
+    assert_int_equal(bytes, sizeof(struct sockaddr_in));
+}
+
+/* OQ-21: EAGAIN alone, of a Unix socket alone. */
+static void a_full_queue_is_tried_again_after_longer_and_longer_pauses(void **state)
+{
+    (void)state;
+    struct wsr_dial dial = { .deadline_ns = WSR_NEVER };
+    struct wsr_fault why;
+    uint64_t pause_ns = 0, want_ns = WSR_NS_PER_MS;
+    socklen_t bytes;
+    assert_int_equal(wsr_dial_only(&dial, "unix:/run/feed", &why), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        wsr_dial_skip(&dial, EAGAIN);
+        assert_true(wsr_dial_again(&dial, &pause_ns));
+        assert_int_equal(pause_ns, want_ns);
+        assert_non_null(wsr_dial_next(&dial, &bytes));
+        want_ns = want_ns < 64 * WSR_NS_PER_MS ? want_ns * 2 : want_ns;
+    }
+    wsr_dial_skip(&dial, ECONNREFUSED);
+    assert_false(wsr_dial_again(&dial, &pause_ns));
+    assert_null(wsr_dial_next(&dial, &bytes));
+    struct wsr_dial other = { .deadline_ns = WSR_NEVER };
+    assert_int_equal(wsr_dial_only(&other, "10.0.0.1:80", &why), 0);
+    wsr_dial_skip(&other, EAGAIN);
+    assert_false(wsr_dial_again(&other, &pause_ns));
+}
+
 static struct wsr_address address_of(const char *text)
 {
     struct wsr_address address;
@@ -212,7 +298,12 @@ static void every_error_has_a_sentence(void **state)
     for (int number = 0; number < 200; number++) {
         assert_non_null(wsr_dial_text(number));
         assert_true(strlen(wsr_dial_text(number)) > 20);
+        assert_non_null(wsr_dial_path_text(number));
     }
+    static const int own[] = { ENOENT, ECONNREFUSED, ETIMEDOUT, EPROTOTYPE, EACCES, EPERM, ENOTDIR, ELOOP };
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        assert_string_not_equal(wsr_dial_path_text(own[i]), wsr_dial_text(own[i]));
+    assert_string_equal(wsr_dial_path_text(EMFILE), wsr_dial_text(EMFILE));
     assert_non_null(strstr(wsr_dial_text(ECONNREFUSED), "refused"));
     assert_non_null(strstr(wsr_dial_text(ETIMEDOUT), "time"));
     assert_non_null(strstr(wsr_dial_text(EMFILE), "ulimit"));
@@ -223,6 +314,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_numeric_with_a_port),
         cmocka_unit_test(what_is_no_address_is_refused_with_a_reason),
+        cmocka_unit_test(a_path_or_a_name_is_a_unix_socket),
+        cmocka_unit_test(paths_have_107_bytes_at_most),
+        cmocka_unit_test(an_address_may_be_the_only_candidate),
+        cmocka_unit_test(a_full_queue_is_tried_again_after_longer_and_longer_pauses),
         cmocka_unit_test(candidates_come_in_order_with_an_even_share_of_what_is_left),
         cmocka_unit_test(without_a_limit_every_attempt_may_take_for_ever),
         cmocka_unit_test(a_socket_that_cannot_be_made_is_a_failed_attempt),

@@ -19,6 +19,7 @@
 #include <strings.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -568,7 +569,7 @@ static void count_opening(struct peer *peer)
 
 static void on_connection(struct peer *peer)
 {
-    struct sockaddr_in from;
+    struct sockaddr_in from = { .sin_family = AF_INET };
     socklen_t from_bytes = sizeof from;
     int fd = accept4(peer->listener, (struct sockaddr *)&from, &from_bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
@@ -668,12 +669,26 @@ static int listen_somewhere(uint16_t *port, int backlog, int receive_buffer_byte
     return fd;
 }
 
-struct peer *peer_start(const char *script, int receive_buffer_bytes)
+int peer_listen_unix(const char *path, int type, int backlog)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + (path[0] != '@'));
+    memcpy(at.sun_path, path, strlen(path));
+    if (path[0] == '@')
+        at.sun_path[0] = '\0';
+    int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, bytes) != 0 || (type == SOCK_STREAM && listen(fd, backlog) != 0))
+        die(path);
+    return fd;
+}
+
+static struct peer *start(int listener, uint16_t port, const char *script)
 {
     struct peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL)
         die("no memory");
-    peer->listener = listen_somewhere(&peer->port, 256, receive_buffer_bytes);
+    peer->listener = listener;
+    peer->port = port;
     snprintf(peer->url, sizeof peer->url, "ws://127.0.0.1:%u/chat", peer->port);
     peer->script = strdup(script);
     peer->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -682,6 +697,18 @@ struct peer *peer_start(const char *script, int receive_buffer_bytes)
     if (peer->wake < 0 || pthread_create(&peer->thread, NULL, run_peer, peer) != 0)
         die("thread");
     return peer;
+}
+
+struct peer *peer_start(const char *script, int receive_buffer_bytes)
+{
+    uint16_t port;
+    int listener = listen_somewhere(&port, 256, receive_buffer_bytes);
+    return start(listener, port, script);
+}
+
+struct peer *peer_start_unix(const char *script, const char *path)
+{
+    return start(peer_listen_unix(path, SOCK_STREAM, 256), 0, script);
 }
 
 static void wake(struct peer *peer)

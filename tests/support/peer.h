@@ -38,6 +38,10 @@ struct peer;
  * @receive_buffer_bytes is SO_RCVBUF, 0 for the system's: a small one makes the client's sends stall early.
  */
 struct peer *peer_start(const char *script, int receive_buffer_bytes);
+/* The same on a Unix socket at @path, which the caller removes, or in the abstract namespace at "@NAME". */
+struct peer *peer_start_unix(const char *script, const char *path);
+/* A bare Unix socket there, SOCK_STREAM with @backlog or another type. Returns its descriptor. */
+int peer_listen_unix(const char *path, int type, int backlog);
 void peer_stop(struct peer *peer);
 
 /* "ws://127.0.0.1:PORT/chat" */

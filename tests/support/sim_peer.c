@@ -495,6 +495,7 @@ static int errno_of(const char *name)
     static const struct { const char *name; int value; } known[] = {
         { "ECONNREFUSED", ECONNREFUSED }, { "ECONNRESET", ECONNRESET }, { "ETIMEDOUT", ETIMEDOUT },
         { "ENETUNREACH", ENETUNREACH }, { "EHOSTUNREACH", EHOSTUNREACH }, { "EPIPE", EPIPE }, { "EIO", EIO },
+        { "EAGAIN", EAGAIN },
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strncmp(name, known[i].name, strlen(known[i].name)) == 0)
