@@ -86,6 +86,23 @@ int wsr_handshake_check_header(const struct wsr_header *header, struct wsr_fault
     return 0;
 }
 
+bool wsr_handshake_is_host(const struct wsr_header *header)
+{
+    return header->name != NULL && wsr_http_name_is(wsr_bytes_of_string(header->name), "host");
+}
+
+int wsr_handshake_check_host(const struct wsr_header *header, struct wsr_fault *why)
+{
+    if (!header->value || header->value[0] == '\0')
+        return refuse(why, 0, "an own Host needs a value, as HOST or HOST:PORT");
+    for (size_t i = 0; header->value[i] != '\0'; i++) {
+        uint8_t c = (uint8_t)header->value[i];
+        if (c <= ' ' || c == 0x7f || c == ',')
+            return refuse(why, i, "an own Host must be one HOST or HOST:PORT: no space, comma or control character");
+    }
+    return 0;
+}
+
 /* ---- The request ---- */
 
 /* Counts everything, writes what fits. */
@@ -149,6 +166,16 @@ static void encode_decoded(struct base64 *b, struct wsr_bytes text)
     }
 }
 
+/* The URL's, unless the caller has set its own. */
+static struct wsr_bytes host_of(const struct wsr_handshake_request *request)
+{
+    for (size_t i = 0; i < request->headers_count; i++) {
+        if (wsr_handshake_is_host(&request->headers[i]))
+            return wsr_bytes_of_string(request->headers[i].value);
+    }
+    return request->url->authority;
+}
+
 /* RFC 7617 2 */
 static void put_basic(struct request *r, struct wsr_bytes user, struct wsr_bytes password)
 {
@@ -189,7 +216,7 @@ size_t wsr_handshake_write_request(char *out, size_t capacity, const struct wsr_
     put(&r, "GET ");
     put_bytes(&r, request->url->target);
     put(&r, " HTTP/1.1\r\n");
-    put_field(&r, "Host", request->url->authority);
+    put_field(&r, "Host", host_of(request));
     put(&r, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
     put_field(&r, "Sec-WebSocket-Key", wsr_bytes_of(request->key, WSR_HANDSHAKE_KEY_CHARS));
     put(&r, "Sec-WebSocket-Version: 13\r\n");
@@ -202,8 +229,10 @@ size_t wsr_handshake_write_request(char *out, size_t capacity, const struct wsr_
     if (request->extensions.len > 0)
         put_field(&r, "Sec-WebSocket-Extensions", request->extensions);
     put_authorization(&r, request);
-    for (size_t i = 0; i < request->headers_count; i++)
-        put_field(&r, request->headers[i].name, wsr_bytes_of_string(request->headers[i].value));
+    for (size_t i = 0; i < request->headers_count; i++) {
+        if (!wsr_handshake_is_host(&request->headers[i]))
+            put_field(&r, request->headers[i].name, wsr_bytes_of_string(request->headers[i].value));
+    }
     put(&r, "\r\n");
     return r.used;
 }

@@ -13,7 +13,7 @@ struct wsr_handshake_request {
     const struct wsr_url *url;
     const char *const *protocols;
     size_t protocols_count;
-    const struct wsr_header *headers;     /* the caller's, checked by wsr_handshake_check_header() */
+    const struct wsr_header *headers;     /* the caller's, each checked; a Host stands for the URL's */
     size_t headers_count;
     struct wsr_bytes extensions;          /* value of Sec-WebSocket-Extensions; empty = not offered */
     const char *key;                      /* WSR_HANDSHAKE_KEY_CHARS of base64 */
@@ -31,6 +31,10 @@ WSR_MUST_USE int wsr_handshake_check_protocols(const char *const *protocols, siz
 
 /* May the caller send this header? Returns 0, or WSR_ERR_SYNTAX with *why. HS-08. */
 WSR_MUST_USE int wsr_handshake_check_header(const struct wsr_header *header, struct wsr_fault *why);
+
+/* Is this the caller's own Host? And may it stand for the URL's? Returns 0, or WSR_ERR_SYNTAX with *why. HS-08. */
+bool wsr_handshake_is_host(const struct wsr_header *header);
+WSR_MUST_USE int wsr_handshake_check_host(const struct wsr_header *header, struct wsr_fault *why);
 
 /*
  * Write the request into @out. Returns its bytes; when that is more than @capacity, what is in @out is void and the

@@ -79,6 +79,25 @@ static int parse_url(struct plan *plan, const char *url, size_t url_len)
     return rc == 0 ? 0 : wsr_error_set(rc, "no memory for the URL");
 }
 
+static int check_headers(const struct wsr_socket_options *options)
+{
+    bool may_have_host = (options->flags & WSR_SOCKET_OWN_HOST) != 0, has_host = false;
+    if (options->headers_count > 0 && options->headers == NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "headers is NULL but headers_count is %u", options->headers_count);
+    for (uint32_t i = 0; i < options->headers_count; i++) {
+        const struct wsr_header *header = &options->headers[i];
+        bool is_host = may_have_host && wsr_handshake_is_host(header);
+        struct wsr_fault why;
+        if (is_host && has_host)
+            return wsr_error_set(WSR_ERR_SYNTAX, "header number %u is a second Host: a request has one", i);
+        int rc = is_host ? wsr_handshake_check_host(header, &why) : wsr_handshake_check_header(header, &why);
+        if (rc != 0)
+            return wsr_error_set(rc, "header number %u: %s", i, why.text);
+        has_host = has_host || is_host;
+    }
+    return 0;
+}
+
 static int check_request(const struct plan *plan, const char *const *protocols, size_t protocols_count)
 {
     struct wsr_fault why;
@@ -87,14 +106,7 @@ static int check_request(const struct plan *plan, const char *const *protocols, 
     int rc = wsr_handshake_check_protocols(protocols, protocols_count, &why);
     if (rc != 0)
         return wsr_error_set(rc, "protocol number %zu: %s", why.at, why.text);
-    if (plan->options.headers_count > 0 && plan->options.headers == NULL)
-        return wsr_error_set(WSR_ERR_ARGUMENT, "headers is NULL but headers_count is %u", plan->options.headers_count);
-    for (uint32_t i = 0; i < plan->options.headers_count; i++) {
-        rc = wsr_handshake_check_header(&plan->options.headers[i], &why);
-        if (rc != 0)
-            return wsr_error_set(rc, "header number %u: %s", i, why.text);
-    }
-    return 0;
+    return check_headers(&plan->options);
 }
 
 /* A host and port to connect to; the host as in a URL. */
@@ -337,7 +349,7 @@ int wsr_socket_open(struct wsr_engine *engine, const char *url, size_t url_len, 
     int rc = wsr_options_copy(&plan.options, sizeof plan.options, options, "wsr_socket_options");
     if (rc != 0)
         return rc;
-    if ((plan.options.flags & ~(uint32_t)WSR_SOCKET_KEEP_RESPONSE) != 0)
+    if ((plan.options.flags & ~(uint32_t)(WSR_SOCKET_KEEP_RESPONSE | WSR_SOCKET_OWN_HOST)) != 0)
         return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_socket_options.flags 0x%x has unknown flags", plan.options.flags);
     rc = make_plan(&plan, url, url_len == WSR_ZSTRING ? strlen(url) : url_len, protocols, protocols_count);
     if (rc == 0)

@@ -382,7 +382,10 @@ struct wsr_header {
 #define WSR_ANY_WORKER 0u
 
 enum wsr_socket_flags {
-    WSR_SOCKET_KEEP_RESPONSE = 1u << 0   /* keep the head of the server's answer for wsr_socket_response_header() */
+    WSR_SOCKET_KEEP_RESPONSE = 1u << 0,  /* keep the head of the server's answer for wsr_socket_response_header() */
+    WSR_SOCKET_OWN_HOST = 1u << 1        /* headers may have one Host, which is sent instead of the URL's host and port;
+                                            two, an empty one, or one with a space, comma or control character are
+                                            WSR_ERR_SYNTAX */
 };
 
 struct wsr_socket_options {
@@ -391,7 +394,8 @@ struct wsr_socket_options {
     uint32_t worker;                    /* the worker to own it, from 1; WSR_ANY_WORKER = the least loaded */
     uint32_t headers_count;
     const struct wsr_header *headers;   /* after the engine's own; Host, Upgrade, Connection, Content-Length,
-                                           Transfer-Encoding and Sec-WebSocket-* are refused (WSR_ERR_SYNTAX) */
+                                           Transfer-Encoding and Sec-WebSocket-* are refused (WSR_ERR_SYNTAX), but
+                                           for what WSR_SOCKET_OWN_HOST allows */
     const char *base_url;               /* for relative URLs; NULL = none, relative is WSR_ERR_SYNTAX */
     const char *connect_to;             /* "ADDRESS:PORT" or "[ADDRESS]:PORT" instead of looking up the URL's host,
                                            or a Unix stream socket: "unix:PATH" of at most 107 bytes, "unix:@NAME" in

@@ -127,6 +127,38 @@ static void headers_of_the_caller(void **state)
     }
 }
 
+/* HS-08 */
+static void a_host_of_the_caller(void **state)
+{
+    (void)state;
+    static const struct {
+        struct wsr_header header;
+        bool is_host;
+        int rc;
+        size_t at;
+    } rows[] = {
+        { { "Host", "a" }, true, 0, 0 }, { { "hOsT", "a.example:8080" }, true, 0, 0 },
+        { { "host", "[::1]:9" }, true, 0, 0 }, { { "Host", "\xc3\xa9" }, true, 0, 0 },
+        { { "Host", "" }, true, WSR_ERR_SYNTAX, 0 }, { { "Host", NULL }, true, WSR_ERR_SYNTAX, 0 },
+        { { "Host", " a" }, true, WSR_ERR_SYNTAX, 0 }, { { "Host", "a " }, true, WSR_ERR_SYNTAX, 1 },
+        { { "Host", "a, b" }, true, WSR_ERR_SYNTAX, 1 }, { { "Host", "a,b" }, true, WSR_ERR_SYNTAX, 1 },
+        { { "Host", "a\tb" }, true, WSR_ERR_SYNTAX, 1 }, { { "Host", "a\r\nX: y" }, true, WSR_ERR_SYNTAX, 1 },
+        { { "Host", "ab\n" }, true, WSR_ERR_SYNTAX, 2 }, { { "Host", "ab\x7f" }, true, WSR_ERR_SYNTAX, 2 },
+        { { "Host", "\x01" }, true, WSR_ERR_SYNTAX, 0 }, { { "Hosts", "a" }, false, 0, 0 },
+        { { "Hos", "a" }, false, 0, 0 }, { { "", "a" }, false, 0, 0 }, { { NULL, "a" }, false, 0, 0 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct wsr_fault why = { 0, NULL };
+        assert_int_equal(wsr_handshake_is_host(&rows[i].header), rows[i].is_host);
+        if (!rows[i].is_host)
+            continue;
+        int rc = wsr_handshake_check_host(&rows[i].header, &why);
+        if (rc != rows[i].rc || why.at != rows[i].at)
+            fail_msg("row %zu: %d at %zu", i, rc, why.at);
+        assert_true((rc == 0) == (why.text == NULL));
+    }
+}
+
 /* ---- The request ---- */
 
 static void assert_request(const char *input, struct wsr_handshake_request request, const char *want)
@@ -188,6 +220,16 @@ static void the_full_request(void **state)
     struct wsr_handshake_request one = { .protocols = protocols, .protocols_count = 1 };
     assert_request("ws://h", one,
                    "GET / HTTP/1.1\r\nHost: h\r\n" PLAIN_FIELDS "Sec-WebSocket-Protocol: chat.v2\r\n\r\n");
+}
+
+/* HS-08, URL-33: in the place of the URL's, and only there. */
+static void an_own_host_stands_for_that_of_the_url(void **state)
+{
+    (void)state;
+    const struct wsr_header headers[] = { { "X-First", "1" }, { "hOST", "other.example:81" }, { "X-Last", "2" } };
+    struct wsr_handshake_request request = { .headers = headers, .headers_count = 3 };
+    assert_request("ws://h:8080/p", request,
+                   "GET /p HTTP/1.1\r\nHost: other.example:81\r\n" PLAIN_FIELDS "X-First: 1\r\nX-Last: 2\r\n\r\n");
 }
 
 /* URL-32, OQ-4: percent-decoded, at once, unless the caller's header is there. */
@@ -412,6 +454,8 @@ int main(void)
         cmocka_unit_test(protocol_bytes),
         cmocka_unit_test(protocol_lists),
         cmocka_unit_test(headers_of_the_caller),
+        cmocka_unit_test(a_host_of_the_caller),
+        cmocka_unit_test(an_own_host_stands_for_that_of_the_url),
         cmocka_unit_test(the_plain_request),
         cmocka_unit_test(the_full_request),
         cmocka_unit_test(credentials),
