@@ -45,6 +45,7 @@ struct wsr_opening {
     /* whom dial connects to instead of the server; NULL = none. While it wants the server's address, lookup is for
      * that */
     struct wsr_proxy *proxy;
+    const char *refusal;                 /* static: fail so at once, and connect nowhere; NULL = go on */
     struct wsr_gate_place place;         /* in host->gate, at the address that is tried */
     struct wsr_command admitted;         /* comes from the thread of whoever made room there */
 };

@@ -153,7 +153,9 @@ void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
     c->opening->phase_start_ns = host->now_ns;
     c->opening->dial.deadline_ns = wsr_conn_after(c, host->open_timeout_ns);
     wsr_timer_arm(host->wheel, &c->timer, c->opening->dial.deadline_ns);
-    if (wsr_conn_needs_lookup(c))
+    if (c->opening->refusal != NULL)
+        wsr_conn_fail(c, WSR_STAGE_CONNECT, 0, c->opening->refusal);
+    else if (wsr_conn_needs_lookup(c))
         start_lookup(c);
     else
         try_next_address(c);

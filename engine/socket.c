@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "options.h"
+#include "url_port.h"
 
 /* ---- The one place where readyState changes ---- */
 
@@ -261,6 +262,9 @@ static int make_plan(struct plan *plan, const char *url, size_t url_len, const c
     plan->opening = calloc(1, sizeof *plan->opening);
     if (plan->opening == NULL)
         return wsr_error_set(WSR_ERR_MEMORY, "no memory for a connection attempt");
+    if ((plan->options.flags & WSR_SOCKET_REFUSE_BAD_PORTS) != 0 && wsr_url_port_is_bad(plan->url.port))
+        plan->opening->refusal = "the URL's port is one of those that browsers block (Fetch Standard, bad port); use "
+                                 "another, or do without WSR_SOCKET_REFUSE_BAD_PORTS";
     plan->opening->keeps_response = (plan->options.flags & WSR_SOCKET_KEEP_RESPONSE) != 0;
     rc = plan_addresses(plan);
     return rc != 0 ? rc : plan_request(plan, protocols, protocols_count);
@@ -349,7 +353,8 @@ int wsr_socket_open(struct wsr_engine *engine, const char *url, size_t url_len, 
     int rc = wsr_options_copy(&plan.options, sizeof plan.options, options, "wsr_socket_options");
     if (rc != 0)
         return rc;
-    if ((plan.options.flags & ~(uint32_t)(WSR_SOCKET_KEEP_RESPONSE | WSR_SOCKET_OWN_HOST)) != 0)
+    const uint32_t known = WSR_SOCKET_KEEP_RESPONSE | WSR_SOCKET_OWN_HOST | WSR_SOCKET_REFUSE_BAD_PORTS;
+    if ((plan.options.flags & ~known) != 0)
         return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_socket_options.flags 0x%x has unknown flags", plan.options.flags);
     rc = make_plan(&plan, url, url_len == WSR_ZSTRING ? strlen(url) : url_len, protocols, protocols_count);
     if (rc == 0)

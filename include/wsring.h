@@ -383,9 +383,11 @@ struct wsr_header {
 
 enum wsr_socket_flags {
     WSR_SOCKET_KEEP_RESPONSE = 1u << 0,  /* keep the head of the server's answer for wsr_socket_response_header() */
-    WSR_SOCKET_OWN_HOST = 1u << 1        /* headers may have one Host, which is sent instead of the URL's host and port;
+    WSR_SOCKET_OWN_HOST = 1u << 1,       /* headers may have one Host, which is sent instead of the URL's host and port;
                                             two, an empty one, or one with a space, comma or control character are
                                             WSR_ERR_SYNTAX */
+    WSR_SOCKET_REFUSE_BAD_PORTS = 1u << 2   /* like a browser, connect to no URL whose port is a bad one of the Fetch
+                                               Standard: error and close 1006 follow; connect_to's port is any */
 };
 
 struct wsr_socket_options {

@@ -174,16 +174,18 @@ static void relative_urls_resolve_against_the_base(void **state)
     handlers_each(resolve);
 }
 
-/* Create-blocked-port.any, adapted: the list of ports that browsers block is not applied, only port 0 fails, and that
+/* What browsers block, but for port 0. */
+static const uint16_t ports[] = {
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
+    110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530,
+    531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190,
+    5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+};
+
+/* Create-blocked-port.any, adapted: without the flag the list is not applied, only port 0 fails, and that
  * asynchronously. URL-36, OQ-5 */
 static void connect_to_ports(struct client *client)
 {
-    static const uint16_t ports[] = {
-        1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109,
-        110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530,
-        531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190,
-        5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
-    };
     char address[32], url[32], host[32];
     struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
     struct wsr_socket *socket;
@@ -209,6 +211,33 @@ static void no_port_is_blocked_but_0(void **state)
 {
     (void)state;
     handlers_each(connect_to_ports);
+}
+
+/* Create-blocked-port.any: first that a good port connects, then an error event for each bad one. URL-36 */
+static void connect_to_blocked_ports(struct client *client)
+{
+    char url[32];
+    struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
+    struct wsr_socket *socket;
+    options.flags = WSR_SOCKET_REFUSE_BAD_PORTS;
+    assert_int_equal(handlers_try(client, handlers_url(client, "ws", "/echo"), NULL, 0, &options, &socket), 0);
+    client_until(client, WSR_EVENT_OPEN, 1);
+    client->log_bytes = 0;
+    client->log[0] = '\0';
+    for (unsigned i = 0; i <= COUNT_OF(ports); i++) {
+        snprintf(url, sizeof url, "ws://127.0.0.1:%u", i < COUNT_OF(ports) ? ports[i] : 0);
+        assert_int_equal(handlers_try(client, url, NULL, 0, &options, &socket), 0);
+        check_connecting(socket);
+        client_expect(client, "");
+        handlers_until_close(client, "error\nclose 1006\n");
+        assert_int_equal(client->last[WSR_EVENT_ERROR].system_errno, 0);      /* nobody was asked */
+    }
+}
+
+static void with_the_flag_ports_are_blocked(void **state)
+{
+    (void)state;
+    handlers_each(connect_to_blocked_ports);
 }
 
 /* ---- What is refused ---- */
@@ -529,6 +558,7 @@ int main(void)
         cmocka_unit_test(https_becomes_wss_and_never_clear_text),
         cmocka_unit_test(relative_urls_resolve_against_the_base),
         cmocka_unit_test(no_port_is_blocked_but_0),
+        cmocka_unit_test(with_the_flag_ports_are_blocked),
         cmocka_unit_test(invalid_urls_are_syntax_errors),
         cmocka_unit_test(invalid_protocols_are_syntax_errors),
         cmocka_unit_test(credentials_of_the_url_are_sent),
