@@ -295,7 +295,8 @@ void wsr_conn_parse_backlog(struct wsr_conn *c)
             c->backlog_last = NULL;
         if (WSR_UNLIKELY(c->state == WSR_CONN_TUNNELING))
             wsr_conn_feed_tunnel(c, buffer);
-        if (!parse(c, buffer)) {
+        /* What the proxy said may have been the end. */
+        if (wsr_conn_is_reading(c) && !parse(c, buffer)) {
             buffer->next = c->backlog_first;
             c->backlog_first = buffer;
             if (c->backlog_last == NULL)
