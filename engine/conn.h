@@ -84,6 +84,7 @@ struct wsr_link {
     struct wsr_link_counts counts;       /* here, as the conn is gone before the socket is */
     /* enum wsr_binary_type, set by the consumer; a hint to the worker, so without order */
     _Atomic uint32_t binary_type;
+    uint64_t fragment_bytes;             /* as the socket's options say; constant */
     _Atomic uint64_t credited_bytes;     /* of sent_bytes, accepted by the kernel; by the worker, read by wsr_send() */
     _Atomic uint64_t sent_bytes;         /* payload accepted by wsr_send(); only grows */
     _Atomic uint64_t refused_bytes;      /* largest send refused since the last writable event */

@@ -1,5 +1,6 @@
 /* What goes out: one send in flight, everything that gathers meanwhile leaves with the next. */
 #include "conn_inner.h"
+#include "fragment.h"
 
 #include <errno.h>
 
@@ -30,7 +31,8 @@ static bool has_room_for_refused(const struct wsr_conn *c)
 static bool has_slabs_for_refused(const struct wsr_conn *c)
 {
     uint64_t refused = atomic_load_explicit(&c->link->refused_bytes, memory_order_acquire);
-    struct wsr_chunk *probe = wsr_slab_take(c->host->slab, refused + WSR_FRAME_HEAD_MAX);
+    struct wsr_fragment_cut cut = wsr_fragment_cut(refused, c->link->fragment_bytes);
+    struct wsr_chunk *probe = wsr_fragment_take(&cut, c->host->slab);
     wsr_slab_give_all(c->host->slab, probe);
     return probe != NULL;
 }

@@ -3,6 +3,9 @@
 
 #include "simd/simd.h"
 
+/* No more than so much of whole frames in one send: what overtakes waits for its end. */
+#define LAUNCH_BYTES (256u << 10)
+
 static struct wsr_chunk *end_of(struct wsr_chunk *message)
 {
     while (message->next != NULL)
@@ -148,8 +151,11 @@ struct wsr_chunk *wsr_queue_close_frame(struct wsr_slab *slab, uint16_t code, st
 size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t parts_max)
 {
     assert(queue->flight_last == NULL);
-    size_t count = 0;
+    size_t count = 0, bytes = 0;
     for (struct wsr_chunk *chunk = queue->first; chunk != NULL && count < parts_max; chunk = chunk->next) {
+        if (chunk->starts_frame && bytes >= LAUNCH_BYTES)
+            break;
+        bytes += chunk->used - chunk->sent;
         parts[count++] = (struct iovec){ chunk->data + chunk->sent, chunk->used - chunk->sent };
         queue->flight_last = chunk;
     }

@@ -50,7 +50,8 @@ struct wsr_chunk *wsr_queue_control_frame(struct wsr_slab *slab, enum wsr_opcode
 struct wsr_chunk *wsr_queue_close_frame(struct wsr_slab *slab, uint16_t code, struct wsr_bytes reason,
                                         const uint8_t key[4]);
 
-/* Describe what is to be sent next, at most @parts_max pieces, and mark it as in flight. Returns the number of
+/* Describe what is to be sent next, at most @parts_max pieces, and not many frames when they are large, so that a Pong
+ * need not wait for all of them (CTL-02); mark it as in flight. Returns the number of
  * pieces. */
 size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t parts_max);
 /* The send in flight ended after @bytes; chunks that left go back to @slab. @bytes may be 0 after an error. */

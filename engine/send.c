@@ -4,14 +4,11 @@
 
 #include "blob.h"
 #include "error.h"
+#include "fragment.h"
 #include "simd/simd.h"
 #include "socket.h"
 
 #define CLOSE_REASON_MAX (WSR_FRAME_CONTROL_MAX - 2)
-
-/* Frames of one chunk together, when several fit: a chunk of the middle class, so that a Pong finds a frame boundary
- * soon, and as many of them as that class has. */
-#define FRAMES_BYTES 4000u
 
 /* The bytes of a message: in parts, or in a blob. */
 struct source {
@@ -97,70 +94,6 @@ static bool count_sent(struct wsr_socket *socket, uint64_t len)
     return true;
 }
 
-/* How a message is cut into frames (SEND-12). */
-struct cut {
-    uint64_t frames_count;
-    uint64_t payload_bytes;          /* of each frame but the last */
-    uint64_t last_bytes;             /* of the last */
-    uint64_t together_count;         /* frames that share a chunk, the last frame never */
-};
-
-static uint64_t frame_bytes(uint64_t payload_bytes)
-{
-    return wsr_frame_head_bytes(payload_bytes, true) + payload_bytes;
-}
-
-static struct cut cut_message(uint64_t len, uint64_t fragment_bytes)
-{
-    struct cut cut = { .frames_count = 1, .last_bytes = len, .together_count = 1 };
-    if (WSR_LIKELY(fragment_bytes == 0 || len <= fragment_bytes))
-        return cut;
-    cut.frames_count = (len - 1) / fragment_bytes + 1;
-    cut.payload_bytes = fragment_bytes;
-    cut.last_bytes = len - (cut.frames_count - 1) * fragment_bytes;
-    if (frame_bytes(fragment_bytes) <= FRAMES_BYTES / 2)
-        cut.together_count = FRAMES_BYTES / frame_bytes(fragment_bytes);
-    return cut;
-}
-
-/* Can the slabs ever hold it? */
-static bool fits_slabs(const struct wsr_slab *slab, const struct cut *cut, uint64_t len)
-{
-    if (cut->frames_count == 1)
-        return len + WSR_FRAME_HEAD_MAX <= wsr_slab_bytes(slab);
-    uint64_t chunks = (cut->frames_count - 1) / cut->together_count + 2;
-    return chunks <= wsr_slab_takes(slab, cut->together_count * frame_bytes(cut->payload_bytes));
-}
-
-/* Chunks for all frames, each run of them that shares one, or needs several, beginning where a frame begins. NULL when
- * the slab is exhausted. */
-static struct wsr_chunk *take_chunks(struct wsr_slab *slab, const struct cut *cut)
-{
-    struct wsr_chunk *first = NULL, **end = &first;
-    uint64_t frames_left = cut->frames_count - 1;
-    while (frames_left > 0) {
-        uint64_t count = frames_left < cut->together_count ? frames_left : cut->together_count;
-        *end = wsr_slab_take(slab, count * frame_bytes(cut->payload_bytes));
-        if (*end == NULL)
-            goto fail;
-        (*end)->starts_frame = true;
-        if (count > 1)
-            (*end)->frame_bytes = (uint32_t)frame_bytes(cut->payload_bytes);
-        while (*end != NULL)
-            end = &(*end)->next;
-        frames_left -= count;
-    }
-    *end = wsr_slab_take(slab, frame_bytes(cut->last_bytes));
-    if (*end == NULL)
-        goto fail;
-    (*end)->starts_frame = true;
-    return first;
-
-fail:
-    wsr_slab_give_all(slab, first);
-    return NULL;
-}
-
 /* Where the next byte of a message goes, and how it is masked. */
 struct writer {
     struct wsr_chunk *chunk;
@@ -198,7 +131,7 @@ static void write_frame(struct writer *w, uint8_t head, uint64_t len)
 }
 
 static void write_message(struct wsr_chunk *chunk, enum wsr_kind kind, const struct source *source,
-                          const struct cut *cut)
+                          const struct wsr_fragment_cut *cut)
 {
     struct writer w = { .chunk = chunk, .simd = wsr_simd() };
     uint8_t opcode = kind == WSR_TEXT ? WSR_OPCODE_TEXT : WSR_OPCODE_BINARY;
@@ -217,12 +150,12 @@ static void write_message(struct wsr_chunk *chunk, enum wsr_kind kind, const str
 static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const struct source *source)
 {
     struct wsr_slab *slab = socket->worker->host.slab;
-    struct cut cut = cut_message(source->len, socket->fragment_bytes);
-    if (source->len > socket->engine->options.send_queue_max_bytes || !fits_slabs(slab, &cut, source->len))
+    struct wsr_fragment_cut cut = wsr_fragment_cut(source->len, socket->link.fragment_bytes);
+    if (source->len > socket->engine->options.send_queue_max_bytes || !wsr_fragment_fits(&cut, slab))
         return wsr_error_set(WSR_ERR_ARGUMENT, "a message of %llu bytes can never fit the send queue; raise "
                              "send_queue_max_bytes and send_pool_bytes, or fragment_bytes",
                              (unsigned long long)source->len);
-    struct wsr_chunk *first = take_chunks(slab, &cut);
+    struct wsr_chunk *first = wsr_fragment_take(&cut, slab);
     if (first == NULL)
         return refuse_for_quota(socket, source->len, "no send slab is free");
     if (!count_sent(socket, source->len)) {

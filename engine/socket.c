@@ -319,7 +319,7 @@ static struct wsr_socket *make_socket(const struct plan *plan)
     memcpy(socket->url, plan->url.href.data, plan->url.href.len);
     memcpy(socket->url + url_bytes, plan->url.origin.data, plan->url.origin.len);
     socket->user = plan->options.user;
-    socket->fragment_bytes = plan->options.fragment_bytes;
+    socket->link.fragment_bytes = plan->options.fragment_bytes;
     return socket;
 }
 

@@ -18,7 +18,6 @@ struct wsr_socket {
     _Atomic uint32_t seen_turn;
     _Atomic uint32_t ready_state;         /* enum wsr_ready_state; changed by wsr_socket_enter() */
     uint32_t ring;
-    uint64_t fragment_bytes;              /* as the options say */
     uint32_t batch;                       /* of the consumer when it last took an event of this socket */
     bool is_agreed;                       /* the open event was taken: link.agreement may be read */
     bool has_failed;                      /* the error event was taken */

@@ -156,6 +156,28 @@ static void a_launch_takes_no_more_parts_than_asked_for(void **state)
     close_bench(&bench);
 }
 
+/* CTL-02: what overtakes waits for the end of a send, so one send takes few large frames, but any frame whole. */
+static void a_launch_ends_behind_a_frame_when_it_is_large(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    for (unsigned i = 0; i < 6; i++) {
+        struct wsr_chunk *first = wsr_slab_take(bench.slab, 65000);
+        first->used = 65000;
+        if (i == 4) {
+            first->next = wsr_slab_take(bench.slab, 65000);
+            first->next->used = 65000;
+        }
+        wsr_queue_push(&bench.queue, first);
+    }
+    assert_int_equal(wsr_queue_launch(&bench.queue, bench.parts, PARTS_MAX), 6);
+    wsr_queue_landed(&bench.queue, bench.slab, 6 * 65000);
+    assert_int_equal(wsr_queue_launch(&bench.queue, bench.parts, PARTS_MAX), 1);
+    wsr_queue_landed(&bench.queue, bench.slab, 65000);
+    close_bench(&bench);
+}
+
 /* CTL-02 */
 static void a_pong_goes_before_messages_that_were_not_begun(void **state)
 {
@@ -425,6 +447,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_leave_in_order_at_every_split),
         cmocka_unit_test(a_launch_takes_no_more_parts_than_asked_for),
+        cmocka_unit_test(a_launch_ends_behind_a_frame_when_it_is_large),
         cmocka_unit_test(a_pong_goes_before_messages_that_were_not_begun),
         cmocka_unit_test(a_pong_waits_for_the_end_of_the_message_under_way),
         cmocka_unit_test(pongs_keep_their_order_after_a_short_send),

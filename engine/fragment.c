@@ -1,0 +1,59 @@
+/* Cutting messages into frames. */
+#include "fragment.h"
+
+/* Frames of one chunk together, when several fit: a chunk of the middle class, so that a Pong finds a frame boundary
+ * soon, and as many of them as that class has. */
+#define FRAMES_BYTES 4000u
+
+static uint64_t frame_bytes(uint64_t payload_bytes)
+{
+    return wsr_frame_head_bytes(payload_bytes, true) + payload_bytes;
+}
+
+struct wsr_fragment_cut wsr_fragment_cut(uint64_t len, uint64_t fragment_bytes)
+{
+    struct wsr_fragment_cut cut = { .frames_count = 1, .last_bytes = len, .together_count = 1 };
+    if (WSR_LIKELY(fragment_bytes == 0 || len <= fragment_bytes))
+        return cut;
+    cut.frames_count = (len - 1) / fragment_bytes + 1;
+    cut.payload_bytes = fragment_bytes;
+    cut.last_bytes = len - (cut.frames_count - 1) * fragment_bytes;
+    if (frame_bytes(fragment_bytes) <= FRAMES_BYTES / 2)
+        cut.together_count = FRAMES_BYTES / frame_bytes(fragment_bytes);
+    return cut;
+}
+
+bool wsr_fragment_fits(const struct wsr_fragment_cut *cut, const struct wsr_slab *slab)
+{
+    if (cut->frames_count == 1)
+        return cut->last_bytes + WSR_FRAME_HEAD_MAX <= wsr_slab_bytes(slab);
+    uint64_t chunks = (cut->frames_count - 1) / cut->together_count + 2;
+    return chunks <= wsr_slab_takes(slab, cut->together_count * frame_bytes(cut->payload_bytes));
+}
+
+struct wsr_chunk *wsr_fragment_take(const struct wsr_fragment_cut *cut, struct wsr_slab *slab)
+{
+    struct wsr_chunk *first = NULL, **end = &first;
+    uint64_t frames_left = cut->frames_count - 1;
+    while (frames_left > 0) {
+        uint64_t count = frames_left < cut->together_count ? frames_left : cut->together_count;
+        *end = wsr_slab_take(slab, count * frame_bytes(cut->payload_bytes));
+        if (*end == NULL)
+            goto fail;
+        (*end)->starts_frame = true;
+        if (count > 1)
+            (*end)->frame_bytes = (uint32_t)frame_bytes(cut->payload_bytes);
+        while (*end != NULL)
+            end = &(*end)->next;
+        frames_left -= count;
+    }
+    *end = wsr_slab_take(slab, frame_bytes(cut->last_bytes));
+    if (*end == NULL)
+        goto fail;
+    (*end)->starts_frame = true;
+    return first;
+
+fail:
+    wsr_slab_give_all(slab, first);
+    return NULL;
+}
