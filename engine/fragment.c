@@ -27,8 +27,8 @@ bool wsr_fragment_fits(const struct wsr_fragment_cut *cut, const struct wsr_slab
 {
     if (cut->frames_count == 1)
         return cut->last_bytes + WSR_FRAME_HEAD_MAX <= wsr_slab_bytes(slab);
-    uint64_t chunks = (cut->frames_count - 1) / cut->together_count + 2;
-    return chunks <= wsr_slab_takes(slab, cut->together_count * frame_bytes(cut->payload_bytes));
+    uint64_t runs = (cut->frames_count - 1 + cut->together_count - 1) / cut->together_count;
+    return runs + 1 <= wsr_slab_takes(slab, cut->together_count * frame_bytes(cut->payload_bytes));
 }
 
 struct wsr_chunk *wsr_fragment_take(const struct wsr_fragment_cut *cut, struct wsr_slab *slab)

@@ -77,6 +77,11 @@ void *wsr_pool_owner(const struct wsr_pool *pool)
     return pool->owner;
 }
 
+void wsr_pool_lose_driver(struct wsr_pool *pool)
+{
+    pool->driver = NULL;
+}
+
 void wsr_pool_destroy(struct wsr_pool *pool)
 {
     for (struct block *next, *block = pool->all_first; block != NULL; block = next) {
@@ -158,7 +163,8 @@ static void go_home(struct wsr_loan *loan)
     loan->is_home = true;
     if (!loan->is_block) {
         count_out(pool, (uint32_t)-1);
-        pool->driver->ops->give(pool->driver, loan->index);
+        if (WSR_LIKELY(pool->driver != NULL))
+            pool->driver->ops->give(pool->driver, loan->index);
         return;
     }
     if (loan->ending != NULL)

@@ -41,6 +41,8 @@ WSR_MUST_USE int wsr_pool_create(struct wsr_pool **pool, struct wsr_driver *driv
                                  const struct wsr_pool_options *options);
 /* As the options said: whom to tell when a hold was released. Any thread. */
 void *wsr_pool_owner(const struct wsr_pool *pool);
+/* The driver is gone: what comes home from now on stays here. */
+void wsr_pool_lose_driver(struct wsr_pool *pool);
 /* The driver gave up the buffers before. Loans still held are void. */
 void wsr_pool_destroy(struct wsr_pool *pool);
 

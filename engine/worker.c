@@ -472,6 +472,8 @@ void wsr_worker_free(struct wsr_worker *w)
     /* Not in wsr_worker_end(): whoever stops the worker may still be about to wake it. */
     if (w->owns_driver)
         driver_of(w)->ops->destroy(driver_of(w));
+    if (w->host.pool != NULL)
+        wsr_pool_lose_driver(w->host.pool);
     /* Only a broken driver leaves some behind. */
     for_each_live(w, wsr_conn_forget);
     if (w->host.pool != NULL)

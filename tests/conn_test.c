@@ -350,6 +350,31 @@ static void a_broken_driver(void **state)
     }
 }
 
+/* The same in the midst of a message whose pieces lie in receive buffers: there is nobody to give them back to. */
+static void a_broken_driver_and_pieces(void **state)
+{
+    static const struct wsr_engine_options small_buffers = { .size = sizeof small_buffers, .buffer_bytes = 256,
+                                                             .buffers_count = 64 };
+    (void)state;
+    for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
+        struct world world;
+        struct wsr_event event;
+        char script[600] = OPENED "cut whole; raw 027e0200";
+        memset(script + strlen(script), 'a', 500);
+        world_open(&world, seed, &small_buffers);
+        sim_script(world.sim, script);
+        world_connect(&world);
+        world_run(&world, 20);
+        assert_true(sim_buffers_home(world.sim) < 64);
+        sim_break(world.sim, EBADF);
+        while (wsr_poll(world.engine, 0, &event, 1, 1000000) >= 0)
+            continue;
+        assert_int_equal(wsr_engine_destroy(world.engine), 0);
+        sim_free(world.sim);
+        free(world.log);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +385,7 @@ int main(void)
         cmocka_unit_test(any_calls_at_any_moment),
         cmocka_unit_test(the_end_of_the_engine_says_1001),
         cmocka_unit_test(a_broken_driver),
+        cmocka_unit_test(a_broken_driver_and_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
