@@ -70,9 +70,15 @@ void wsr_dial_skip(struct wsr_dial *dial, int system_errno)
     dial->last_errno = system_errno;
 }
 
+/* Why a candidate of another family than the source's is left out; what another one has answered says more. */
+static int unfit_errno(const struct wsr_dial *dial)
+{
+    return dial->last_errno != 0 ? dial->last_errno : EAFNOSUPPORT;
+}
+
 const struct sockaddr *wsr_dial_next(struct wsr_dial *dial, socklen_t *bytes)
 {
-    for (; dial->next < dial->addresses_count; wsr_dial_skip(dial, EAFNOSUPPORT)) {
+    for (; dial->next < dial->addresses_count; wsr_dial_skip(dial, unfit_errno(dial))) {
         const struct wsr_address *candidate = &dial->addresses[dial->next];
         bool is_path = dial->path.bytes > 0;
         const struct sockaddr *address = is_path ? &dial->path.any : &candidate->any;

@@ -240,8 +240,11 @@ static void run_commands(struct wsr_worker *w)
 static void run_timers(struct wsr_worker *w)
 {
     struct wsr_timer *timer;
-    while ((timer = wsr_timer_expire(w->host.wheel, w->host.now_ns)) != NULL)
+    while ((timer = wsr_timer_expire(w->host.wheel, w->host.now_ns)) != NULL) {
         wsr_conn_expired(wsr_container_of(timer, struct wsr_conn, timer));
+        /* The kernel gets what that has begun in the next turn, for which nobody may wait elsewhere. */
+        w->host.goes_on = true;
+    }
 }
 
 static void tell_gone_again(struct wsr_conn_host *host)

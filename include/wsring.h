@@ -494,7 +494,7 @@ WSR_API uint32_t wsr_socket_ring(const struct wsr_socket *socket);
  */
 struct wsr_socket_statistics {
     uint32_t size;                       /* set by WSR_SOCKET_STATISTICS_INIT */
-    uint32_t addresses_tried;            /* addresses to which a TCP connection was begun */
+    uint32_t addresses_tried;            /* connects begun: to each address, to a Unix socket also again and again */
     uint64_t messages_received;          /* put into the message ring, whether or not their events were taken; those
                                             that come after wsr_close() are read over and do not count */
     uint64_t messages_received_bytes;    /* payload */
@@ -514,7 +514,8 @@ struct wsr_socket_statistics {
                                             above stay at 4,294,967,295 when they get there */
     uint64_t rtt_ns;                     /* the last round trip of a wsr_ping without a payload of the caller's */
     uint64_t lookup_ns;                  /* name look-up; 0 also when there was nothing to look up */
-    uint64_t connect_ns;                 /* TCP: from there, over all addresses tried; and the way through the proxy */
+    uint64_t connect_ns;                 /* TCP: from there, over all addresses tried and waits before them; and the way
+                                            through the proxy */
     uint64_t upgrade_ns;                 /* from there to the server's 101 */
     uint64_t opened_ns;                  /* moment of the 101: received_ns of the open event */
     uint64_t last_received_ns;           /* moment of the last byte from the kernel, whatever it belongs to */

@@ -289,6 +289,11 @@ static void a_source_address_is_bound_and_excludes_the_other_family(void **state
     dial.addresses_count = 1;
     assert_int_equal(attempt(&dial, driver, 0, &address, &until_ns), -1);
     assert_int_equal(dial.last_errno, EAFNOSUPPORT);
+    /* What an address has answered says more. */
+    dial.next = 0;
+    dial.last_errno = ECONNREFUSED;
+    assert_int_equal(attempt(&dial, driver, 0, &address, &until_ns), -1);
+    assert_int_equal(dial.last_errno, ECONNREFUSED);
     end_sim(sim);
 }
 

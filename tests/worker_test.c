@@ -213,6 +213,28 @@ static void four_addresses(struct bench *bench)
     assert_in_range(took_ns, 187 * S / 10, 190 * S / 10);
 }
 
+/* Who waits in an event loop of his own is not sent to sleep over what a timer has begun: the kernel has not got it. */
+static void a_timer_begins(struct bench *bench)
+{
+    struct wsr_worker *worker = bench->worker;
+    sim_script(bench->sim, "silent");
+    sim_script(bench->sim, "silent");
+    open_link(bench, 0, 2);
+    turn(bench, S, 100);
+    uint64_t start_ns = sim_now(bench->sim);
+    while (!wsr_worker_has_work(worker) && sim_now(bench->sim) < start_ns + 28 * S)
+        assert_true(wsr_worker_turn(worker, start_ns + 28 * S) >= 0);
+    assert_in_range(sim_now(bench->sim) - start_ns, 13 * S, 15 * S);    /* the first address's share of 30 s is over */
+    turn(bench, 40 * S, 100);
+    expect(bench, "0 error\n0 close\n");
+}
+
+static void what_a_timer_has_begun_is_work(void **state)
+{
+    (void)state;
+    each_seed(a_timer_begins, 8);
+}
+
 static void all_addresses_fail(struct bench *bench)
 {
     sim_script(bench->sim, "refuse ECONNREFUSED");
@@ -469,6 +491,7 @@ static void threads_wake_the_worker(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_a_timer_has_begun_is_work),
         cmocka_unit_test(a_turn_without_work_ends_at_its_deadline),
         cmocka_unit_test(receiving_rests_for_room_and_for_buffers),
         cmocka_unit_test(addresses_are_tried_in_turn),
