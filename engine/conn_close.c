@@ -106,7 +106,6 @@ void wsr_conn_peer_closed(struct wsr_conn *c, const struct wsr_session_event *ev
     /* CLOSE-20: messages that have not begun to leave are dropped; our Close echoes the code alone (OQ-11). */
     wsr_queue_drop_messages(&c->queue, c->host->slab);
     if (c->state == WSR_CONN_CLOSING) {
-        wsr_queue_drop_pongs(&c->queue, c->host->slab);     /* CTL-04 */
         if ((c->marks & MARK_CLOSE_LEFT) || wsr_queue_is_empty(&c->queue))
             wsr_conn_last_byte_left(c);
         return;
