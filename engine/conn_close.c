@@ -1,6 +1,7 @@
 /* The closing handshake (RFC 6455 7), begun by either side or by a broken rule. */
 #include "conn_inner.h"
 
+#define PONG_PATIENCE_NS (50 * WSR_NS_PER_MS)
 #define FAIL_PATIENCE_NS WSR_NS_PER_S   /* for the handlers of messages before a broken frame (RECV-12) */
 
 struct wsr_chunk *wsr_conn_close_frame(struct wsr_conn *c, uint16_t code, struct wsr_bytes reason)
@@ -13,7 +14,8 @@ struct wsr_chunk *wsr_conn_close_frame(struct wsr_conn *c, uint16_t code, struct
 /* Both Close frames are sent, or ours alone after a failure, or nothing can be sent: what is left to do then. */
 void wsr_conn_last_byte_left(struct wsr_conn *c)
 {
-    if (c->marks & MARK_INPUT_ENDED) {
+    bool has_ended = (c->marks & MARK_INPUT_ENDED) != 0;
+    if (has_ended && (c->failure_text != NULL || c->end_errno != 0 || wsr_queue_is_empty(&c->queue))) {
         wsr_conn_begin_drain(c);
         return;
     }
@@ -21,7 +23,8 @@ void wsr_conn_last_byte_left(struct wsr_conn *c)
      * RFC 6455 7.1.1 asks, so that it and not this side keeps the TIME_WAIT. */
     if (c->failure_text != NULL)
         c->host->driver->ops->shutdown(c->host->driver, c->file);
-    wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
+    /* Only Pongs can be left, to Pings before the server's Close: RFC 6455 5.5.2 wants them sent, if they are taken. */
+    wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, has_ended ? PONG_PATIENCE_NS : c->host->fin_timeout_ns));
 }
 
 bool wsr_conn_handshake_is_over(const struct wsr_conn *c)

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define PONG_PATIENCE_NS (50 * WSR_NS_PER_MS)
 #define UNANSWERED_PONGS_MAX 64u   /* more Pings than that: only the newest is answered (RFC 6455 5.5.3) */
 
 static void post_recv(struct wsr_conn *c)
@@ -276,10 +275,8 @@ static void on_end(struct wsr_conn *c)
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, system_errno, system_errno == 0 ? cut_short : end_text(system_errno));
     } else if (wsr_conn_handshake_is_over(c)) {
         /* Our Close may still be on its way when only the server's direction has ended. */
-        if (wsr_queue_is_empty(&c->queue) || system_errno != 0)
-            wsr_conn_begin_drain(c);
-        else if (c->marks & MARK_CLOSE_LEFT)    /* a Pong to a Ping before the server's Close: it has this one chance */
-            wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, PONG_PATIENCE_NS));
+        if (wsr_queue_is_empty(&c->queue) || (c->marks & MARK_CLOSE_LEFT) || system_errno != 0)
+            wsr_conn_last_byte_left(c);
     } else if (c->session.state == WSR_SESSION_FAILED) {
         return;     /* the Close that is owed comes first: resume() or the timer sees to it */
     } else {

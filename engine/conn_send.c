@@ -144,8 +144,6 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     }
     if (c->close_code != 0)             /* CLOSE-20: what was given to the kernel may have landed short */
         wsr_queue_drop_messages(&c->queue, c->host->slab);
-    if (wsr_conn_handshake_is_over(c) && (c->marks & MARK_CLOSE_LEFT))
-        wsr_queue_drop_pongs(&c->queue, c->host->slab);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
         on_send_broken(c, -result);
         return;

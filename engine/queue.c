@@ -91,27 +91,6 @@ bool wsr_queue_drop_newest_pong(struct wsr_queue *queue, struct wsr_slab *slab)
     return true;
 }
 
-void wsr_queue_drop_pongs(struct wsr_queue *queue, struct wsr_slab *slab)
-{
-    struct wsr_chunk *before = boundary(queue);
-    struct wsr_chunk *chunk = before == NULL ? queue->first : before->next;
-    while (chunk != NULL) {
-        struct wsr_chunk *next = chunk->next;
-        if (!chunk->is_pong) {
-            before = chunk;
-        } else {
-            if (before == NULL)
-                queue->first = next;
-            else
-                before->next = next;
-            queue->pongs_count--;
-            wsr_slab_give(slab, chunk);
-        }
-        chunk = next;
-    }
-    queue->last = before;
-}
-
 bool wsr_queue_has_pongs_only(const struct wsr_queue *queue)
 {
     const struct wsr_chunk *chunk = queue->first;

@@ -143,6 +143,9 @@ static void a_pong_behind_our_close_holds_up_nothing(void **state)
         { .name = "taken, and the end behind it", .script = OPENED "expect close; wait 5; cork; ping x; close 1000; "
           "uncork; fin", .on_open = "close 1000", .events = "open\nclose 1000 clean\n",
           .peer = REQUEST "close 1000\npong 1 x\nend\n", .least_ms = 5 },
+        { .name = "the same while ours is still leaving", .script = OPENED "stop; wait 10; cork; ping x; close 1000; "
+          "uncork; fin; wait 10; read", .on_open = "close 1000", .events = "open\nclose 1000 clean\n",
+          .peer = REQUEST "close 1000\npong 1 x\nend\n", .least_ms = 20 },
         { .name = "behind a message", .script = OPENED "stop; wait 5; ping x; wait 5; window 15; expect close; "
           "close 1000; fin", .on_open = "text a; close 1000", .events = "open\nclose 1000 clean\n",
           .peer = REQUEST "text 1 a\nclose 1000\nend\n" },
