@@ -22,6 +22,19 @@ static const uint8_t *start_of(const struct wsr_loan *loan)
     return loan->is_block ? wsr_pool_block_bytes((struct wsr_loan *)(uintptr_t)loan) : wsr_pool_bytes(loan);
 }
 
+/* Where the only piece of a blob begins in its loan: three bytes of the event, least first. */
+static void set_begin(struct wsr_event *event, size_t begin)
+{
+    assert(begin < 1u << 24);       /* a receive buffer has 1 MiB at most, and a block begins at 0 */
+    for (unsigned i = 0; i < sizeof event->begin; i++)
+        event->begin[i] = (uint8_t)(begin >> (8 * i));
+}
+
+static size_t begin_of(const struct wsr_event *event)
+{
+    return (size_t)event->begin[0] | (size_t)event->begin[1] << 8 | (size_t)event->begin[2] << 16;
+}
+
 void wsr_blob_shape(struct wsr_event *event, enum wsr_binary_type type)
 {
     if (type == WSR_ARRAYBUFFER) {
@@ -30,7 +43,7 @@ void wsr_blob_shape(struct wsr_event *event, enum wsr_binary_type type)
         if (event->data != NULL || event->len == 0)
             return;
     } else if (event->data != NULL) {
-        event->begin = (uint32_t)((const uint8_t *)event->data - start_of(event->loan));
+        set_begin(event, (size_t)((const uint8_t *)event->data - start_of(event->loan)));
         event->data = NULL;
     }
     event->flags |= WSR_EVENT_BLOB;
@@ -41,7 +54,7 @@ static const uint8_t *only_piece(const struct wsr_event *event)
 {
     if (event->data != NULL || event->loan == NULL)
         return event->data;
-    return wsr_pieces_of(event->loan) == NULL ? start_of(event->loan) + event->begin : NULL;
+    return wsr_pieces_of(event->loan) == NULL ? start_of(event->loan) + begin_of(event) : NULL;
 }
 
 /* ---- Walking ---- */

@@ -149,12 +149,9 @@ struct wsr_event {
         const char *text;       /* all but pong: what failed, one static sentence; "" when nothing did */
         uint64_t rtt_ns;        /* pong: from wsr_ping() to received_ns; 0 when the payload was not the engine's own */
     };
-    union {
-        int32_t system_errno;   /* error, close: errno, or 0 */
-        uint32_t begin;         /* blob: the engine's own */
-    };
+    int32_t system_errno;       /* error, close: errno, or 0 */
     uint8_t stage;              /* error, close: enum wsr_stage */
-    uint8_t reserved[3];
+    uint8_t begin[3];           /* blob: the engine's own, as is the next */
     void *loan;                 /* the engine's own: names the memory for wsr_event_hold */
 };
 

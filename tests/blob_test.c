@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "engine/blob.h"
 #include "tests/support/bytes.h"
 #include "tests/support/client.h"
 #include "tests/support/world.h"
@@ -365,6 +366,34 @@ static void handlers_may_switch_for_the_next(void **state)
                 "expect close; fin");
 }
 
+/* ---- Anywhere in a buffer ---- */
+
+/* The largest buffers that the options allow, at every power of two. */
+static void a_blob_may_begin_anywhere(void **state)
+{
+    const struct wsr_pool_options options = { .buffers_count = 2, .buffer_bytes = 1u << 20, .loan_max_bytes = 1 };
+    struct sim *sim = sim_create(1);
+    struct wsr_driver *driver = sim_driver(sim);
+    struct wsr_pool *pool;
+    (void)state;
+    assert_int_equal(wsr_pool_create(&pool, driver, &options), 0);
+    struct wsr_loan *loan = wsr_pool_received(pool, sim_take_any_buffer(sim), 1u << 20);
+    for (uint32_t at = 0; at < 1u << 20; at = at == 0 ? 1 : at << 1) {
+        struct wsr_event event = { .type = WSR_EVENT_MESSAGE, .kind = WSR_BINARY, .loan = loan, .len = 1,
+                                   .data = wsr_pool_bytes(loan) + at };
+        struct iovec part;
+        wsr_blob_shape(&event, WSR_BLOB);
+        assert_null(event.data);
+        assert_int_equal(event.system_errno, 0);
+        assert_int_equal(wsr_event_view(&event, &part, 1), 1);
+        assert_ptr_equal(part.iov_base, wsr_pool_bytes(loan) + at);
+    }
+    wsr_pool_unuse(loan);
+    driver->ops->destroy(driver);
+    wsr_pool_destroy(pool);
+    sim_free(sim);
+}
+
 /* ---- Pieces that lie apart ---- */
 
 #define FRAGMENTS_COUNT 12u
@@ -470,6 +499,7 @@ int main(void)
         cmocka_unit_test(every_event_may_be_asked),
         cmocka_unit_test(the_type_of_the_moment_counts),
         cmocka_unit_test(handlers_may_switch_for_the_next),
+        cmocka_unit_test(a_blob_may_begin_anywhere),
         cmocka_unit_test(pieces_that_lie_apart_are_walked_over),
         cmocka_unit_test(any_thread_may_read_and_release),
     };

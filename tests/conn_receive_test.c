@@ -381,7 +381,7 @@ static void check_fields(struct world *world, unsigned index, const struct wsr_e
     if (is_message || event->type == WSR_EVENT_OPEN) {
         assert_string_equal(event->text, "");
         assert_int_equal(event->http_status, 0);
-        assert_true((event->flags & WSR_EVENT_BLOB) || event->system_errno == 0);
+        assert_int_equal(event->system_errno, 0);
         assert_int_equal(event->stage, WSR_STAGE_NONE);
     }
     /* MSG-02: all messages came in one piece, and each is what the handler before has left. */
