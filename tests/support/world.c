@@ -106,6 +106,11 @@ static void check_event(struct world *world, struct world_socket *s, const struc
     if ((event->data == NULL) != (event->len == 0 || is_blob) || (is_blob && event->kind != WSR_BINARY) ||
         (event->text == NULL && event->type != WSR_EVENT_PONG))
         world_fail(world, "event %u: data and len, or text, do not fit", event->type);
+    if ((event->kind != 0) != (event->type == WSR_EVENT_MESSAGE) ||
+        (event->type != WSR_EVENT_CLOSE && (event->code != 0 || event->was_clean != 0)) ||
+        (event->type != WSR_EVENT_CLOSE && event->type != WSR_EVENT_ERROR &&
+         (event->http_status != 0 || event->system_errno != 0 || event->stage != WSR_STAGE_NONE)))
+        world_fail(world, "event %u tells what is another's to tell", event->type);
     if (event->received_ns > sim_now(world->sim))
         world_fail(world, "an event from the future");
     if (event->type == WSR_EVENT_CLOSE) {
