@@ -14,7 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <unistd.h>
+
 #include "tests/support/client.h"
+#include "tests/support/world.h"
 
 #define NS_PER_MS 1000000u
 
@@ -36,12 +39,12 @@ static void set_held(bool held)
 
 /* One block, so that freeaddrinfo() below has one to free. */
 struct answer {
-    struct addrinfo info;
-    struct sockaddr_in address;
+    struct addrinfo info[2];
+    struct sockaddr_in address[2];
 };
 
-/* "none.test" does not exist, "again.test" has silent name servers, "broken.test" ends with errno EIO; all others are
- * 127.0.0.1. */
+/* "none.test" does not exist, "again.test" has silent name servers, "broken.test" ends with errno EIO; "two.test" is
+ * 10.0.0.1 and 10.0.0.2; all others are 127.0.0.1. */
 int getaddrinfo(const char *restrict node, const char *restrict service, const struct addrinfo *restrict hints,
                 struct addrinfo **restrict result)
 {
@@ -62,11 +65,16 @@ int getaddrinfo(const char *restrict node, const char *restrict service, const s
     struct answer *answer = calloc(1, sizeof *answer);
     if (answer == NULL)
         return EAI_MEMORY;
-    answer->address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    answer->info = (struct addrinfo){ .ai_family = AF_INET, .ai_socktype = SOCK_STREAM,
-                                      .ai_addrlen = sizeof answer->address,
-                                      .ai_addr = (struct sockaddr *)(void *)&answer->address };
-    *result = &answer->info;
+    bool are_two = strcmp(node, "two.test") == 0;
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t address = are_two ? 0x0A000001u + i : INADDR_LOOPBACK;
+        answer->address[i] = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(address) };
+        answer->info[i] = (struct addrinfo){ .ai_family = AF_INET, .ai_socktype = SOCK_STREAM,
+                                             .ai_addrlen = sizeof answer->address[i],
+                                             .ai_addr = (struct sockaddr *)(void *)&answer->address[i] };
+    }
+    answer->info[0].ai_next = are_two ? &answer->info[1] : NULL;
+    *result = answer->info;
     return 0;
 }
 
@@ -181,6 +189,43 @@ static void closing_while_a_name_is_looked_up(void **state)
     client_each(close_while_looking_up, NULL, "upgrade; echo");
 }
 
+/* ---- More addresses than one, on the simulated driver ---- */
+
+/* HS-13: each address has its share of the one limit, and an address that refuses at once leaves it to the next. */
+static void an_address_has_its_share_of_the_limit(void **state)
+{
+    static const struct {
+        const char *first, *second, *events;
+        uint64_t least_ms;
+    } rows[] = {
+        { "silent", "accept; upgrade; close 1000; expect close; fin", "open\nclose 1000 clean\n", 15000 },
+        { "refuse ECONNREFUSED", "accept; upgrade; close 1000; expect close; fin", "open\nclose 1000 clean\n", 0 },
+        { "refuse ECONNREFUSED", "silent", "error\nclose 1006 unclean\n", 30000 },
+        { "silent", "silent", "error\nclose 1006 unclean\n", 30000 },
+        { "silent", "refuse EHOSTUNREACH", "error\nclose 1006 unclean\n", 15000 },
+        { "refuse ECONNREFUSED 1000", "refuse EHOSTUNREACH 1000", "error\nclose 1006 unclean\n", 2000 },
+    };
+    (void)state;
+    for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
+        struct world world;
+        size_t at = (size_t)(seed % (sizeof rows / sizeof rows[0]));
+        world_open(&world, seed, NULL);
+        sim_script(world.sim, rows[at].first);
+        sim_script(world.sim, rows[at].second);
+        uint64_t start_ns = sim_now(world.sim);
+        world_connect_to(&world, "ws://two.test:9001/chat", NULL, 0);
+        while (sim_connections(world.sim) == 0) {
+            world_look(&world);
+            usleep(100);                        /* the look-up runs in real time, the rest does not */
+        }
+        world_run_to_end(&world);
+        world_expect(&world, rows[at].events);
+        assert_int_equal(sim_connections(world.sim), 2);
+        assert_in_range((world.closed_ns - start_ns) / NS_PER_MS, rows[at].least_ms, rows[at].least_ms + 1000);
+        world_close(&world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +233,7 @@ int main(void)
         cmocka_unit_test(a_name_that_resolves_is_connected_to),
         cmocka_unit_test(the_opening_limit_ends_a_look_up),
         cmocka_unit_test(closing_while_a_name_is_looked_up),
+        cmocka_unit_test(an_address_has_its_share_of_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
