@@ -78,11 +78,25 @@ static void the_longest_ping_comes_back(struct world *world)
     world_expect(world, events);
 }
 
+/* The engine's own payload has 16 bytes: others of that length are the application's, or nobody's. */
+static void a_payload_like_the_engines_own_is_not_taken_for_it(struct world *world)
+{
+    world->react = note_rtt;
+    last_rtt_ns = 1;
+    connect_open(world, OPENED "pong 0123456789abcdef; echo");
+    world_run(world, 20);
+    assert_int_equal(wsr_ping(socket_of(world), "fedcba9876543210", 16), 0);
+    world_run(world, 100);
+    world_expect(world, "open\npong 16 fedcba9876543210\n");
+    assert_true(last_rtt_ns == 0);
+}
+
 static void pongs(void **state)
 {
     (void)state;
     world_each_seed(a_pong_answers_its_ping, NULL);
     world_each_seed(the_longest_ping_comes_back, NULL);
+    world_each_seed(a_payload_like_the_engines_own_is_not_taken_for_it, NULL);
 }
 
 /* CTL-05: nobody asked. */

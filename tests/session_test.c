@@ -877,6 +877,17 @@ static void without_memory_for_the_answer_the_upgrade_fails(void **state)
             feed(&p, (const uint8_t *)ANSWER + i, 1);
         assert_string_equal(p.log, grows_max == 0 ? "fail(0,0)" : "open()");
         finish(&p);
+
+        /* A head that outgrows its first block. */
+        start(&p, &wide_limits);
+        memory.grows_max = 1 + grows_max;
+        feed(&p, (const uint8_t *)ANSWER, sizeof ANSWER - 3);
+        feed(&p, (const uint8_t *)"X: ", 3);
+        for (size_t i = 0; i < 1500; i++)
+            feed(&p, (const uint8_t *)"x", 1);
+        feed(&p, (const uint8_t *)"\r\n\r\n", 4);
+        assert_string_equal(p.log, grows_max == 0 ? "fail(0,0)" : "open()");
+        finish(&p);
     }
 }
 

@@ -190,12 +190,18 @@ static int poll_once(struct world *world, uint64_t timeout_ns)
     return count;
 }
 
+/* What the header says of the number that a poll or dispatch returns. */
 static int turn(struct world *world, uint64_t timeout_ns)
 {
+    uint64_t start_ns = sim_now(world->sim);
     int count = world->dispatches ? wsr_dispatch(world->engine, 0, world->events_max, timeout_ns)
                                   : poll_once(world, timeout_ns);
     if (count < 0)
         world_fail(world, "poll or dispatch returned %s: %s", wsr_error_name(count), wsr_error_text());
+    if (count > (int)world->events_max)
+        world_fail(world, "%d events came of at most %u", count, world->events_max);
+    if (count == 0 && (timeout_ns == WSR_NEVER || sim_now(world->sim) - start_ns < timeout_ns))
+        world_fail(world, "nothing came, and the time was not over");
     return count;
 }
 
