@@ -60,10 +60,43 @@ static void every_frame_has_a_key_of_its_own(struct world *world)
     assert_true(ever_set == UINT32_MAX && always_set == 0);
 }
 
+#define CLOSES_COUNT 12
+
+/* The same for the Close frames that close(), a destroyed socket, the echo of the server's Close and a failure send. */
+static void every_close_has_a_key_of_its_own(struct world *world)
+{
+    static const char *const scripts[] = {
+        OPENED "expect close; close 1000; fin", OPENED "expect close; close 1000; fin", OPENED ENDED,
+        OPENED "raw 8300; expect fin; fin",
+    };
+    uint32_t keys[CLOSES_COUNT];
+    for (unsigned i = 0; i < CLOSES_COUNT; i++)
+        sim_script(world->sim, scripts[i % COUNT(scripts)]);
+    for (unsigned i = 0; i < CLOSES_COUNT; i++)
+        world_connect(world);
+    world_run(world, 100);
+    for (unsigned i = 0; i < CLOSES_COUNT; i += COUNT(scripts)) {
+        world_do(world, i, "close 1000");
+        world_destroy_socket(world, i + 1);
+    }
+    world_run(world, 3000);
+    unsigned alike = 0;
+    for (unsigned i = 0; i < CLOSES_COUNT; i++) {
+        size_t count;
+        const uint32_t *masks = sim_masks(world->sim, i, &count);
+        assert_int_equal(count, 1);
+        keys[i] = masks[0];
+        for (unsigned k = 0; k < i; k++)
+            alike += keys[k] == keys[i];
+    }
+    assert_int_equal(alike, 0);
+}
+
 static void masks(void **state)
 {
     (void)state;
     world_each_seed(every_frame_has_a_key_of_its_own, NULL);
+    world_each_seed(every_close_has_a_key_of_its_own, NULL);
 }
 
 /* ---- bufferedAmount ---- */

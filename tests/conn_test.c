@@ -324,6 +324,34 @@ static void the_end_of_the_engine_says_1001(void **state)
         fail_msg("no peer ever saw the Close 1001");
 }
 
+/* Nobody takes events any more: the engine ends all the same, with more to tell than there is room for. */
+static void an_engine_ends_with_a_full_ring(struct world *world)
+{
+    sim_script(world->sim, "silent");
+    for (unsigned i = 0; i < 10; i++)
+        sim_script(world->sim, i % 2 == 0 ? OPENED "expect close" : OPENED "wait 5000; texts 50");
+    for (unsigned i = 0; i <= 10; i++)
+        world_connect(world);
+    world_run(world, 1000);
+    for (unsigned i = 1; i <= 10; i += 2)
+        world_do(world, i, "close 1000");
+    world->events_max = 1;
+    world_look(world);
+    world_sleep(world, 10000);
+    for (unsigned i = 0; i < 20; i++)
+        world_look(world);
+    for (unsigned i = 0; i <= 10; i++)
+        assert_false(world->sockets[i].closed);
+}
+
+static void the_end_with_a_full_ring(void **state)
+{
+    static const struct wsr_engine_options small = { .size = sizeof small, .events_count = 8, .buffers_count = 2,
+                                                     .buffer_bytes = 256 };
+    (void)state;
+    world_each_seed(an_engine_ends_with_a_full_ring, &small);
+}
+
 /* A driver that breaks ends the engine's calls with an error, and the engine can still be destroyed. */
 static void a_broken_driver(void **state)
 {
@@ -384,6 +412,7 @@ int main(void)
         cmocka_unit_test(crowd),
         cmocka_unit_test(any_calls_at_any_moment),
         cmocka_unit_test(the_end_of_the_engine_says_1001),
+        cmocka_unit_test(the_end_with_a_full_ring),
         cmocka_unit_test(a_broken_driver),
         cmocka_unit_test(a_broken_driver_and_pieces),
     };

@@ -516,6 +516,7 @@ static void ask_late(struct client *client)
 {
     struct loop loop;
     client_connect_open(client);
+    client_idle(client, 50);                            /* no signal of what came before is left */
     peer_go(client->peer);
     client_sleep_ms(50);
     loop_open(&loop, client);

@@ -239,9 +239,68 @@ static void any_call_of_any_thread_in_any_state(void **state)
     client_close(&client);
 }
 
+/* ---- Holds ---- */
+
+#define HELD_COUNT 20u
+#define FIVE_BIG "big 3000; big 3000; big 3000; big 3000; big 3000; "
+
+static struct wsr_hold *held[HELD_COUNT];
+static unsigned held_count;
+
+static void hold_all(struct client *client, const struct wsr_event *event)
+{
+    (void)client;
+    if (event->type == WSR_EVENT_MESSAGE && held_count < HELD_COUNT)
+        held[held_count++] = wsr_event_hold(event);
+}
+
+static void *release_all(void *unused)
+{
+    (void)unused;
+    while (held_count > 0)
+        wsr_hold_release(held[--held_count]);
+    return NULL;
+}
+
+/* The worker rests, as all memory for copies is held, and the consumer has given back all events. What another thread
+ * releases then wakes the worker; nothing else does. */
+static void release_what_a_worker_waits_for(struct client *client)
+{
+    pthread_t thread;
+    uint64_t before = 0;
+    held_count = 0;
+    client->react = hold_all;
+    client_connect_open(client);
+    peer_go(client->peer);
+    client_until(client, WSR_EVENT_MESSAGE, 1);
+    while (client->counts[WSR_EVENT_MESSAGE] > before) {
+        before = client->counts[WSR_EVENT_MESSAGE];
+        client_idle(client, 100);
+    }
+    assert_in_range(before, 1, HELD_COUNT - 1);
+    client->react = NULL;
+    assert_int_equal(pthread_create(&thread, NULL, release_all, NULL), 0);
+    pthread_join(thread, NULL);
+    client_until(client, WSR_EVENT_MESSAGE, before + 1);
+    client_until(client, WSR_EVENT_CLOSE, 1);
+    assert_int_equal(client->counts[WSR_EVENT_MESSAGE], HELD_COUNT);
+}
+
+static void a_release_wakes_the_worker_that_waits_for_memory(void **state)
+{
+    (void)state;
+    struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
+    options.buffers_count = 2;
+    options.buffer_bytes = 256;
+    options.loan_max_bytes = 8192;
+    client_each(release_what_a_worker_waits_for, &options,
+                "upgrade; hold; " FIVE_BIG FIVE_BIG FIVE_BIG FIVE_BIG "close 1000; expect close; fin");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_release_wakes_the_worker_that_waits_for_memory),
         cmocka_unit_test(any_call_of_any_thread_in_any_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -624,6 +624,7 @@ static void percent_decode(void **state)
         { "", "" }, { "a", "a" }, { "%41", "A" }, { "%4", "%4" }, { "%", "%" }, { "%%41", "%A" }, { "%zz", "%zz" },
         { "%4g%67", "%4gg" },
         { "%25%34%31", "%41" }, { "a%2fB%2F", "a/B/" }, { "%FF%fe", "\xff\xfe" }, { "+", "+" },
+        { "%0a%0A%0", "\n\n%0" }, { "%7f%F0", "\x7f\xf0" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint8_t out[32];
