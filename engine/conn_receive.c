@@ -197,6 +197,31 @@ static bool makes_events(const struct wsr_conn *c)
     return c->state != WSR_CONN_CLOSING && !(c->marks & MARK_DETACHED);
 }
 
+/* Take the whole messages at the front of what is left of @buffer, as many as there are: no call, no count and no loan
+ * for each of them. What this does not take is for feed() to judge. */
+static void feed_run(struct wsr_conn *c, struct wsr_loan *buffer)
+{
+    struct wsr_deliver *deliver = &c->host->deliver;
+    uint64_t room = wsr_deliver_run_room(deliver);
+    if (c->state != WSR_CONN_OPEN || is_paused(c) || !wsr_session_is_between_messages(&c->session))
+        return;
+    const struct wsr_session_shared *shared = c->session.shared;
+    const uint8_t *bytes = wsr_pool_bytes(buffer);
+    uint32_t at = buffer->parsed, end = buffer->filled;
+    struct wsr_deliver_run run = wsr_deliver_begin_run(deliver, wsr_conn_socket(c), buffer);
+    for (; room > 0 && at < end; room--) {
+        uint8_t kind;
+        struct wsr_bytes data;
+        size_t taken = wsr_session_take_whole(shared, bytes + at, end - at, &kind, &data);
+        if (taken == 0)
+            break;
+        wsr_deliver_push_run(&run, kind, data);
+        at += (uint32_t)taken;
+    }
+    buffer->parsed = at;
+    wsr_deliver_end_run(deliver, &run);
+}
+
 /* Feed @buffer, of which the caller has a use, from where parsing stopped. Returns false when the consumer is
  * behind. */
 static bool feed(struct wsr_conn *c, struct wsr_loan *buffer)
@@ -204,6 +229,7 @@ static bool feed(struct wsr_conn *c, struct wsr_loan *buffer)
     const uint8_t *bytes = wsr_pool_bytes(buffer);
     c->host->parsing = c;
     c->host->parsing_buffer = buffer;
+    feed_run(c, buffer);
     while (buffer->parsed < buffer->filled && wsr_conn_is_reading(c)) {
         if (WSR_UNLIKELY(is_paused(c)))
             return false;
@@ -213,8 +239,10 @@ static bool feed(struct wsr_conn *c, struct wsr_loan *buffer)
         size_t taken = wsr_session_feed(&c->session, bytes + buffer->parsed, buffer->filled - buffer->parsed, &event);
         assert(taken > 0);
         buffer->parsed += (uint32_t)taken;
-        if (event.type != WSR_SESSION_NOTHING)
-            on_session_event(c, &event, buffer);
+        if (event.type == WSR_SESSION_NOTHING)
+            continue;
+        on_session_event(c, &event, buffer);
+        feed_run(c, buffer);
     }
     return true;
 }

@@ -1,7 +1,24 @@
 /* Filling event slots, and emptying them. */
 #include "deliver.h"
 
+#include <stdlib.h>
+
 #include "pieces.h"
+
+int wsr_deliver_init(struct wsr_deliver *deliver, uint32_t events_count)
+{
+    deliver->lent = malloc(events_count * sizeof *deliver->lent);
+    if (deliver->lent == NULL)
+        return WSR_ERR_MEMORY;
+    return wsr_ring_spsc_init(&deliver->events, events_count);
+}
+
+void wsr_deliver_free(struct wsr_deliver *deliver)
+{
+    wsr_ring_spsc_free(&deliver->events);
+    free(deliver->lent);
+    deliver->lent = NULL;
+}
 
 static void count(_Atomic uint64_t *counter, uint64_t by)
 {
@@ -24,6 +41,25 @@ static struct wsr_event *next_slot(struct wsr_deliver *deliver, struct wsr_socke
     *event = (struct wsr_event){ .type = type, .socket = socket, .received_ns = deliver->now_ns, .text = "" };
     wsr_ring_spsc_push(&deliver->events);
     return event;
+}
+
+/* The event pushed last lends @loan: one use of it, the caller's, is to end when the consumer has passed the event. */
+static void lend(struct wsr_deliver *deliver, struct wsr_loan *loan)
+{
+    struct wsr_deliver_lent *entry = &deliver->lent[deliver->lent_last++ & deliver->events.mask];
+    *entry = (struct wsr_deliver_lent){ loan, deliver->events.write };
+}
+
+/* The same for events that point into @buffer: the use is made here, unless the events before have it already. */
+static void lend_buffer(struct wsr_deliver *deliver, struct wsr_loan *buffer)
+{
+    struct wsr_deliver_lent *newest = &deliver->lent[(deliver->lent_last - 1) & deliver->events.mask];
+    if (deliver->lent_first != deliver->lent_last && newest->loan == buffer) {
+        newest->until = deliver->events.write;
+    } else {
+        wsr_pool_use(buffer);
+        lend(deliver, buffer);
+    }
 }
 
 void wsr_deliver_plain(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t type)
@@ -60,6 +96,7 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
         if (pieces->is_copied)
             count_copy(deliver);
         event->loan = loan;
+        lend(deliver, loan);
         return;
     }
     if (loan == NULL && WSR_UNLIKELY(wsr_pool_is_tight(deliver->pool))) {
@@ -70,11 +107,22 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
     if (loan != NULL) {
         wsr_pool_lend_block(loan);
         count_copy(deliver);
+        lend(deliver, loan);
     } else {
         loan = buffer;
-        wsr_pool_use(loan);
+        lend_buffer(deliver, buffer);
     }
     event->loan = loan;
+}
+
+void wsr_deliver_end_run(struct wsr_deliver *deliver, const struct wsr_deliver_run *run)
+{
+    if (run->count == 0)
+        return;
+    deliver->events.write += run->count;
+    count(&deliver->messages, run->count);
+    count(&deliver->messages_bytes, run->bytes);
+    lend_buffer(deliver, run->event.loan);
 }
 
 void wsr_deliver_pong(struct wsr_deliver *deliver, struct wsr_socket *socket, struct wsr_bytes payload,
@@ -86,6 +134,7 @@ void wsr_deliver_pong(struct wsr_deliver *deliver, struct wsr_socket *socket, st
     if (block == NULL)
         return;
     wsr_pool_lend_block(block);
+    lend(deliver, block);
     event->loan = block;
     event->data = wsr_pool_block_bytes(block);
     event->len = payload.len;
@@ -114,14 +163,19 @@ void wsr_deliver_close(struct wsr_deliver *deliver, struct wsr_socket *socket, c
         event->len = end->reason_bytes;
         event->loan = end->reason;
         wsr_pool_lend_block(end->reason);
+        lend(deliver, end->reason);
     }
 }
 
 void wsr_deliver_reclaim(struct wsr_deliver *deliver)
 {
-    struct wsr_event *event;
-    while ((event = wsr_ring_spsc_reclaim(&deliver->events)) != NULL) {
-        if (event->loan != NULL)
-            wsr_pool_unuse(event->loan);
+    uint64_t passed = wsr_ring_spsc_reclaim(&deliver->events);
+    while (deliver->lent_first != deliver->lent_last) {
+        const struct wsr_deliver_lent *oldest = &deliver->lent[deliver->lent_first & deliver->events.mask];
+        if (oldest->until > passed)
+            return;
+        deliver->lent_first++;
+        wsr_pool_unuse(oldest->loan);
     }
+    deliver->lent_first = deliver->lent_last = 0;      /* entries that lie in the cache */
 }

@@ -23,13 +23,25 @@ struct wsr_deliver_end {
     uint8_t reason_bytes;
 };
 
+/* Memory that events have lent: one entry for all events in a row that point into the same. */
+struct wsr_deliver_lent {
+    struct wsr_loan *loan;       /* in use once */
+    uint64_t until;              /* position of the ring that the consumer has to pass */
+};
+
 struct wsr_deliver {
     struct wsr_ring_spsc events;
     struct wsr_pool *pool;
+    struct wsr_deliver_lent *lent;       /* as many as slots, so that there is always room */
+    uint64_t lent_first, lent_last;
     uint64_t now_ns;             /* of the completions at hand: received_ns of the events */
     /* Written by the worker alone, read by statistics: numbers alone, but that copied never overtakes messages. */
     _Atomic uint64_t messages, messages_bytes, copied;
 };
+
+/* With @events_count slots, a power of two. Returns 0 or WSR_ERR_MEMORY; to be freed in both cases. */
+WSR_MUST_USE int wsr_deliver_init(struct wsr_deliver *deliver, uint32_t events_count);
+void wsr_deliver_free(struct wsr_deliver *deliver);
 
 /* Is there room for @count more events? */
 static inline bool wsr_deliver_has_room(const struct wsr_deliver *deliver, uint64_t count)
@@ -62,6 +74,51 @@ void wsr_deliver_plain(struct wsr_deliver *deliver, struct wsr_socket *socket, u
  */
 void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket, uint8_t kind, struct wsr_bytes data,
                          struct wsr_loan *buffer, uint8_t *block);
+
+/*
+ * Many messages of one socket in one buffer, of which the caller has a use: begin, push each, end. Between the two
+ * nothing else is delivered. At most wsr_deliver_run_room() of them; it is 0 when they are to be copied.
+ */
+struct wsr_deliver_run {
+    struct wsr_event event;      /* what all of them have in common */
+    struct wsr_event *slots;
+    uint64_t mask, at;
+    uint64_t count, bytes;
+};
+
+static inline uint64_t wsr_deliver_run_room(const struct wsr_deliver *deliver)
+{
+    const struct wsr_ring_spsc *events = &deliver->events;
+    uint64_t taken = events->write - events->reclaimed + 2;      /* an end fits behind, see has_message_room */
+    if (wsr_pool_is_full(deliver->pool) || wsr_pool_is_tight(deliver->pool) || taken > events->mask)
+        return 0;
+    return events->mask + 1 - taken;
+}
+
+static inline struct wsr_deliver_run wsr_deliver_begin_run(const struct wsr_deliver *deliver,
+                                                           struct wsr_socket *socket, struct wsr_loan *buffer)
+{
+    return (struct wsr_deliver_run){
+        .event = { .type = WSR_EVENT_MESSAGE, .socket = socket, .received_ns = deliver->now_ns, .text = "",
+                   .loan = buffer },
+        .slots = deliver->events.slots, .mask = deliver->events.mask,
+        .at = deliver->events.write - deliver->events.origin
+    };
+}
+
+/* @data is not empty. */
+static inline void wsr_deliver_push_run(struct wsr_deliver_run *run, uint8_t kind, struct wsr_bytes data)
+{
+    run->event.kind = kind;
+    run->event.data = data.data;
+    run->event.len = data.len;
+    run->slots[run->at++ & run->mask] = run->event;
+    run->count++;
+    run->bytes += data.len;
+}
+
+void wsr_deliver_end_run(struct wsr_deliver *deliver, const struct wsr_deliver_run *run);
+
 /* A Pong: its payload is copied, as far as there is memory. There is room. */
 void wsr_deliver_pong(struct wsr_deliver *deliver, struct wsr_socket *socket, struct wsr_bytes payload,
                       uint64_t rtt_ns);

@@ -2,7 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "frame.h"
 
-#define OPCODE_BITS 0x0F
 #define RSV_BITS_UNDEFINED 3       /* RSV2 and RSV3: no extension of ours gives them a meaning */
 #define LENGTH_BITS 0x7F
 #define MASK_BYTES 4
@@ -14,7 +13,7 @@ static const uint16_t opcodes_defined = 1u << WSR_OPCODE_CONTINUATION | 1u << WS
 
 static int check_first_byte(uint8_t first)
 {
-    unsigned opcode = first & OPCODE_BITS;
+    unsigned opcode = first & WSR_FRAME_OPCODE_BITS;
     if (first >> 4 & RSV_BITS_UNDEFINED)
         return WSR_FRAME_RSV;
     if ((opcodes_defined >> opcode & 1u) == 0)
@@ -58,7 +57,7 @@ int wsr_frame_parse(struct wsr_frame *out, const uint8_t *in, size_t len)
         return rc;
     if (len < 2)
         return 0;
-    frame.opcode = in[0] & OPCODE_BITS;
+    frame.opcode = in[0] & WSR_FRAME_OPCODE_BITS;
     frame.rsv = in[0] >> 4 & (WSR_FRAME_RSV1 | RSV_BITS_UNDEFINED);
     frame.fin = (in[0] & WSR_FRAME_FIN) != 0;
     frame.masked = (in[1] & WSR_FRAME_MASKED) != 0;

@@ -24,6 +24,7 @@ enum wsr_close_code {
 };
 
 #define WSR_FRAME_FIN 0x80           /* of the first byte */
+#define WSR_FRAME_OPCODE_BITS 0x0F   /* the same */
 #define WSR_FRAME_MASKED 0x80        /* of the second byte, whose other bits are a length or one of the next two */
 #define WSR_FRAME_LENGTH_16 126      /* the length follows in 16 bits */
 #define WSR_FRAME_LENGTH_64 127      /* the length follows in 64 bits */
@@ -66,18 +67,21 @@ enum wsr_frame_error {
 WSR_MUST_USE int wsr_frame_parse(struct wsr_frame *out, const uint8_t *in, size_t len);
 
 /*
- * The shortcut for nearly all that servers send: the header of an unmasked, unfragmented text or binary message with
- * a 7- or 16-bit length. Returns its bytes with *payload_bytes set; 0 only says that wsr_frame_parse() is to decide.
+ * The shortcut for nearly all that servers send: the header of an unmasked, unfragmented text or binary message that
+ * is not empty, with a 7- or 16-bit length. Returns its bytes with *payload_bytes set; 0 only says that
+ * wsr_frame_parse() is to decide.
  */
 WSR_MUST_USE static inline size_t wsr_frame_parse_plain(const uint8_t *in, size_t len, size_t *payload_bytes)
 {
-    if (len < 4 || (in[0] != (WSR_FRAME_FIN | WSR_OPCODE_TEXT) && in[0] != (WSR_FRAME_FIN | WSR_OPCODE_BINARY)))
+    if (len < 3 || (in[0] != (WSR_FRAME_FIN | WSR_OPCODE_TEXT) && in[0] != (WSR_FRAME_FIN | WSR_OPCODE_BINARY)))
         return 0;
     *payload_bytes = in[1];
-    if (in[1] < WSR_FRAME_LENGTH_16)
+    if (WSR_LIKELY(in[1] - 1u < WSR_FRAME_LENGTH_16 - 1u))
         return 2;
+    if (in[1] != WSR_FRAME_LENGTH_16 || len < 4)
+        return 0;
     *payload_bytes = wsr_load_be16(in + 2);
-    return in[1] == WSR_FRAME_LENGTH_16 && *payload_bytes >= WSR_FRAME_LENGTH_16 ? 4 : 0;
+    return *payload_bytes >= WSR_FRAME_LENGTH_16 ? 4 : 0;
 }
 
 /* Static sentence for an enum wsr_frame_error. */

@@ -96,6 +96,25 @@ static struct wsr_event never_opened(const struct wsr_event *close, uint8_t type
     return event;
 }
 
+/* Messages of one socket in a row, from the next event on, which is one of them and was found to be told. Closing and
+ * destroying are calls of a moment; what they are to stop is what is taken after they have returned. */
+static uint32_t take_run(struct wsr_ring_spsc *ring, struct wsr_event *events, uint32_t events_max)
+{
+    const struct wsr_event *slot = wsr_ring_spsc_peek(ring);
+    const struct wsr_socket *socket = slot->socket;
+    enum wsr_binary_type binary_type = wsr_socket_binary_type(socket);
+    uint32_t count = 0;
+    do {
+        events[count] = *slot;
+        if (events[count].kind == WSR_BINARY)
+            wsr_blob_shape(&events[count], binary_type);
+        count++;
+        wsr_ring_spsc_take(ring);
+        slot = count < events_max ? wsr_ring_spsc_peek(ring) : NULL;
+    } while (slot != NULL && slot->type == WSR_EVENT_MESSAGE && slot->socket == socket);
+    return count;
+}
+
 static uint32_t take_events(struct wsr_consumer *consumer, struct wsr_event *events, uint32_t events_max)
 {
     struct wsr_ring_spsc *ring = ring_of(consumer);
@@ -107,6 +126,10 @@ static uint32_t take_events(struct wsr_consumer *consumer, struct wsr_event *eve
         enum taking taking = take(consumer, slot);
         if (taking == CUT)
             break;
+        if (taking == TAKE && WSR_LIKELY(slot->type == WSR_EVENT_MESSAGE)) {
+            count += take_run(ring, events + count, events_max - count);
+            continue;
+        }
         struct wsr_socket *socket = slot->socket;
         if (taking == TAKE && slot->type == WSR_EVENT_CLOSE && !socket->is_agreed && !socket->has_failed) {
             socket->has_failed = true;
@@ -115,10 +138,7 @@ static uint32_t take_events(struct wsr_consumer *consumer, struct wsr_event *eve
         }
         if (taking == TAKE) {
             bool is_rewritten = slot->type == WSR_EVENT_CLOSE && !socket->is_agreed && slot->code != 1006;
-            events[count] = is_rewritten ? never_opened(slot, WSR_EVENT_CLOSE) : *slot;
-            if (slot->type == WSR_EVENT_MESSAGE && slot->kind == WSR_BINARY)
-                wsr_blob_shape(&events[count], wsr_socket_binary_type(socket));
-            count++;
+            events[count++] = is_rewritten ? never_opened(slot, WSR_EVENT_CLOSE) : *slot;
         }
         wsr_ring_spsc_take(ring);
     }

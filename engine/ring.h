@@ -14,12 +14,12 @@ _Static_assert(sizeof(struct wsr_event) == WSR_CACHE_LINE, "an event is one cach
 struct wsr_ring_spsc {
     struct wsr_event *slots;
     uint64_t mask;
+    uint64_t origin;                                         /* position of slots[0]; see wsr_ring_spsc_rewind() */
 
     /* Producer. */
     WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint64_t tail;       /* slots below it are published; read by the consumer */
     WSR_ALIGNED(WSR_CACHE_LINE) uint64_t write;              /* next slot to fill; tail follows at publication */
-    uint64_t released_seen;                                  /* copy of released */
-    uint64_t reclaimed;                                      /* slots below it went back to their pool */
+    uint64_t reclaimed;                                      /* copy of released: slots below it may be filled again */
 
     /* Consumer. */
     WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint64_t released;   /* slots below it are the producer's again; read by it */
@@ -34,10 +34,9 @@ void wsr_ring_spsc_free(struct wsr_ring_spsc *ring);
 /* Producer: the next slot to fill, or NULL when the ring is full. It is kept by wsr_ring_spsc_push(). */
 static inline struct wsr_event *wsr_ring_spsc_slot(struct wsr_ring_spsc *ring)
 {
-    /* A slot may be filled again only when it was reclaimed, as its loan is read there. */
     if (WSR_UNLIKELY(ring->write - ring->reclaimed > ring->mask))
         return NULL;
-    return &ring->slots[ring->write & ring->mask];
+    return &ring->slots[(ring->write - ring->origin) & ring->mask];
 }
 
 static inline void wsr_ring_spsc_push(struct wsr_ring_spsc *ring)
@@ -56,16 +55,19 @@ static inline bool wsr_ring_spsc_publish(struct wsr_ring_spsc *ring)
     return true;
 }
 
-/* Producer: the next slot that the consumer is done with, for taking back what it lent; NULL when there is none. */
-static inline struct wsr_event *wsr_ring_spsc_reclaim(struct wsr_ring_spsc *ring)
+/* Producer: take note of what the consumer has given back. Returns the position up to which it is done with all. */
+static inline uint64_t wsr_ring_spsc_reclaim(struct wsr_ring_spsc *ring)
 {
-    if (ring->reclaimed == ring->released_seen) {
-        /* Pairs with the release store in wsr_ring_spsc_release(). */
-        ring->released_seen = atomic_load_explicit(&ring->released, memory_order_acquire);
-        if (ring->reclaimed == ring->released_seen)
-            return NULL;
-    }
-    return &ring->slots[ring->reclaimed++ & ring->mask];
+    /* Pairs with the release store in wsr_ring_spsc_release(). */
+    ring->reclaimed = atomic_load_explicit(&ring->released, memory_order_acquire);
+    return ring->reclaimed;
+}
+
+/* Both sides are one thread: when nothing is between them, begin again with the first slot, which lies in the cache. */
+static inline void wsr_ring_spsc_rewind(struct wsr_ring_spsc *ring)
+{
+    if (ring->write == ring->reclaimed)
+        ring->origin = ring->write;
 }
 
 /* Consumer: the next slot to take, or NULL. It stays the consumer's until wsr_ring_spsc_release(). */
@@ -77,7 +79,7 @@ static inline struct wsr_event *wsr_ring_spsc_peek(struct wsr_ring_spsc *ring)
         if (ring->read == ring->tail_seen)
             return NULL;
     }
-    return &ring->slots[ring->read & ring->mask];
+    return &ring->slots[(ring->read - ring->origin) & ring->mask];
 }
 
 static inline void wsr_ring_spsc_take(struct wsr_ring_spsc *ring)

@@ -444,27 +444,19 @@ static size_t take_answers(struct wsr_session *s, const uint8_t *in, size_t len,
 
 /* ---- Entry points ------------------------------------------------------------------------------ */
 
-/* The way of nearly every message: its one frame lies whole in @in and nothing is under way. Says yes, with *event
- * filled, or 0 and has changed nothing: then the general way decides, and names the rule if one is broken. */
+/* Returns what was taken, with *event filled; or 0, having changed nothing: then the general way decides, and names the
+ * rule if one is broken. */
 static size_t take_whole_message(const struct wsr_session *s, const uint8_t *in, size_t len,
                                  struct wsr_session_event *event)
 {
-    size_t payload_bytes;
-    bool is_under_way = (s->in_frame | s->head_used | s->message_kind) != 0 || s->lent != NULL;
-    if (!is_reading(s) || is_under_way)
+    if (!wsr_session_is_between_messages(s))
         return 0;
-    size_t head_bytes = wsr_frame_parse_plain(in, len, &payload_bytes);
-    if (head_bytes == 0 || payload_bytes > len - head_bytes || payload_bytes > s->shared->limits.message_max_bytes)
-        return 0;
-    struct wsr_bytes data = wsr_bytes_of(in + head_bytes, payload_bytes);
-    bool is_text = in[0] == (WSR_FRAME_FIN | WSR_OPCODE_TEXT);
-    if (is_text && !is_utf8(s, data))
-        return 0;
-    event->type = WSR_SESSION_MESSAGE;
-    event->kind = is_text ? WSR_TEXT : WSR_BINARY;
-    event->data = data;
-    event->block = NULL;
-    return head_bytes + payload_bytes;
+    size_t taken = wsr_session_take_whole(s->shared, in, len, &event->kind, &event->data);
+    if (taken > 0) {
+        event->type = WSR_SESSION_MESSAGE;
+        event->block = NULL;
+    }
+    return taken;
 }
 
 /* Everything else. Not inlined, so that the shortcut above does not save registers for it. */

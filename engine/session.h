@@ -6,6 +6,7 @@
 #include "base.h"
 #include "frame.h"
 #include "handshake.h"
+#include "simd/simd.h"
 
 struct wsr_session_limits {
     uint64_t message_max_bytes;
@@ -27,8 +28,6 @@ struct wsr_session_memory {
      * being only good for release(). */
     uint8_t *(*gather)(void *context, uint8_t *list, struct wsr_bytes piece, uint64_t left);
 };
-
-struct wsr_simd;
 
 /* What the sessions of one owner have in common, kept once as there may be many of them. Outlives them. */
 struct wsr_session_shared {
@@ -103,6 +102,34 @@ struct wsr_session {
     bool fin;                              /* of the current frame */
     bool in_pieces;                        /* assembly is a list; false when there is none */
 };
+
+/* Does a frame begin where the next bytes are fed, with no message under way? */
+static inline bool wsr_session_is_between_messages(const struct wsr_session *session)
+{
+    bool is_under_way = (session->in_frame | session->head_used | session->message_kind) != 0 || session->lent != NULL;
+    return (session->state == WSR_SESSION_OPEN || session->state == WSR_SESSION_CLOSE_SENT) && !is_under_way;
+}
+
+/*
+ * The way of nearly every message: between messages, its one frame lies whole at @in and is not empty. Returns the
+ * bytes of the frame with *kind and *data set: it was taken. 0 says only that wsr_session_feed() is to decide.
+ */
+WSR_MUST_USE static inline size_t wsr_session_take_whole(const struct wsr_session_shared *shared, const uint8_t *in,
+                                                         size_t len, uint8_t *kind, struct wsr_bytes *data)
+{
+    size_t payload_bytes;
+    size_t head_bytes = wsr_frame_parse_plain(in, len, &payload_bytes);
+    if (head_bytes == 0 || payload_bytes > len - head_bytes || payload_bytes > shared->limits.message_max_bytes)
+        return 0;
+    *kind = in[0] & WSR_FRAME_OPCODE_BITS;
+    *data = wsr_bytes_of(in + head_bytes, payload_bytes);
+    if (*kind == WSR_OPCODE_TEXT) {
+        uint32_t state = 0;
+        if (shared->simd->utf8(&state, data->data, payload_bytes) != payload_bytes || state != 0)
+            return 0;
+    }
+    return head_bytes + payload_bytes;
+}
 
 /* Start in UPGRADING. @upgrade is filled by the caller (offer set, rest zero) and outlives that state. */
 void wsr_session_init(struct wsr_session *session, const struct wsr_session_shared *shared,

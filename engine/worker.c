@@ -310,6 +310,8 @@ int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
     /* First what the consumer is done with, then what it asked for meanwhile: a failing Close that waits for the
      * handlers of earlier messages then finds their answers in the queue (RECV-12). */
     wsr_deliver_reclaim(&host->deliver);
+    if (w->is_inline)
+        wsr_ring_spsc_rewind(&host->deliver.events);
     wsr_pool_collect(host->pool);
     run_commands(w);
     tell_gone_again(host);
@@ -359,7 +361,7 @@ static int make_memory(struct wsr_worker *w)
     host->wheel = wsr_timer_wheel_create(host->driver->ops->now(host->driver));
     host->slab = wsr_slab_create(options->send_pool_bytes);
     if (w->completions == NULL || host->wheel == NULL || host->slab == NULL ||
-        wsr_ring_spsc_init(&host->deliver.events, options->events_count) != 0)
+        wsr_deliver_init(&host->deliver, options->events_count) != 0)
         return WSR_ERR_MEMORY;
     if (!w->is_inline) {
         w->consumer_eventfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -489,7 +491,7 @@ void wsr_worker_free(struct wsr_worker *w)
         munmap(w->host.slots, (size_t)w->options.sockets_max * sizeof(struct wsr_conn));
     if (w->consumer_eventfd >= 0)
         close(w->consumer_eventfd);
-    wsr_ring_spsc_free(&w->host.deliver.events);
+    wsr_deliver_free(&w->host.deliver);
     free(w->completions);
     free(w);
 }

@@ -26,7 +26,7 @@ static void open_bench(struct bench *bench, uint64_t loan_max_bytes)
     bench->sim = sim_create(1);
     bench->deliver = (struct wsr_deliver){ .now_ns = 77 };
     assert_int_equal(wsr_pool_create(&bench->deliver.pool, sim_driver(bench->sim), &options), 0);
-    assert_int_equal(wsr_ring_spsc_init(&bench->deliver.events, EVENTS_COUNT), 0);
+    assert_int_equal(wsr_deliver_init(&bench->deliver, EVENTS_COUNT), 0);
 }
 
 static void close_bench(struct bench *bench)
@@ -34,7 +34,7 @@ static void close_bench(struct bench *bench)
     struct wsr_driver *driver = sim_driver(bench->sim);
     driver->ops->destroy(driver);
     wsr_pool_destroy(bench->deliver.pool);
-    wsr_ring_spsc_free(&bench->deliver.events);
+    wsr_deliver_free(&bench->deliver);
     sim_free(bench->sim);
 }
 
@@ -192,6 +192,67 @@ static void a_position_is_passed_when_the_consumer_is_done(void **state)
     close_bench(&bench);
 }
 
+/* A run gives the same events as one message after the other, and stops where they would. */
+static void a_run_of_messages_is_like_each_alone(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench, 1000);
+    struct wsr_loan *buffer = receive(&bench, 1);
+    const uint8_t *bytes = wsr_pool_bytes(buffer);
+    assert_int_equal(wsr_deliver_run_room(&bench.deliver), EVENTS_COUNT - 2);
+    struct wsr_deliver_run run = wsr_deliver_begin_run(&bench.deliver, someone, buffer);
+    wsr_deliver_push_run(&run, WSR_TEXT, wsr_bytes_of(bytes, 5));
+    wsr_deliver_push_run(&run, WSR_BINARY, wsr_bytes_of(bytes + 5, 7));
+    assert_null(take(&bench));                                      /* nothing before its end */
+    wsr_deliver_end_run(&bench.deliver, &run);
+    assert_int_equal(wsr_deliver_run_room(&bench.deliver), EVENTS_COUNT - 4);
+    assert_int_equal(bench.deliver.messages, 2);
+    assert_int_equal(bench.deliver.messages_bytes, 12);
+    wsr_pool_unuse(buffer);
+    struct wsr_event in_run = *take(&bench);
+    pass(&bench);
+    assert_int_equal(sim_buffers_home(bench.sim), BUFFERS_COUNT - 1);
+    message(&bench, buffer, 0, 5);
+    struct wsr_event alone = *take(&bench);                         /* the second of the run */
+    assert_int_equal(alone.kind, WSR_BINARY);
+    assert_int_equal(alone.len, 7);
+    alone = *take(&bench);
+    alone.kind = WSR_TEXT;
+    assert_memory_equal(&in_run, &alone, sizeof alone);
+    pass(&bench);
+    assert_int_equal(sim_buffers_home(bench.sim), BUFFERS_COUNT);
+    struct wsr_deliver_run empty = wsr_deliver_begin_run(&bench.deliver, someone, buffer);
+    wsr_deliver_end_run(&bench.deliver, &empty);
+    assert_null(take(&bench));
+    assert_int_equal(sim_buffers_home(bench.sim), BUFFERS_COUNT);
+    close_bench(&bench);
+}
+
+/* What two buffers lend in turns comes home buffer by buffer, over many laps of the ring. */
+static void buffers_come_home_in_the_order_of_their_last_events(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench, 1000);
+    for (unsigned lap = 0; lap < 50; lap++) {
+        struct wsr_loan *a = receive(&bench, 0), *b = receive(&bench, 1);
+        message(&bench, a, 0, 10);
+        message(&bench, b, 0, 10);
+        message(&bench, a, 10, 10);
+        wsr_deliver_plain(&bench.deliver, someone, WSR_EVENT_WRITABLE);
+        wsr_pool_unuse(a);
+        wsr_pool_unuse(b);
+        static const unsigned home[] = { 2, 3, 4, 4 };
+        for (unsigned i = 0; i < 4; i++) {
+            assert_non_null(take(&bench));
+            pass(&bench);
+            assert_int_equal(sim_buffers_home(bench.sim), home[i]);
+        }
+    }
+    close_bench(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +260,8 @@ int main(void)
         cmocka_unit_test(messages_are_copied_while_buffers_are_scarce),
         cmocka_unit_test(room_ends_with_the_ring_and_with_the_memory_of_copies),
         cmocka_unit_test(an_end_is_told_once_with_its_cause),
+        cmocka_unit_test(a_run_of_messages_is_like_each_alone),
+        cmocka_unit_test(buffers_come_home_in_the_order_of_their_last_events),
         cmocka_unit_test(a_position_is_passed_when_the_consumer_is_done),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

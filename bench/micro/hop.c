@@ -111,8 +111,7 @@ static void engine_produce(struct hop *h)
     struct wsr_ring_spsc *ring = &h->there;
     for (uint64_t i = 0; i < h->count;) {
         struct wsr_event *slot;
-        while (wsr_ring_spsc_reclaim(ring) != NULL)
-            ;
+        wsr_ring_spsc_reclaim(ring);
         for (uint32_t k = 0; k < h->batch && i < h->count && (slot = wsr_ring_spsc_slot(ring)) != NULL; k++) {
             fill(slot, i++);
             wsr_ring_spsc_push(ring);
@@ -186,8 +185,6 @@ static void bare_consume(struct hop *h)
 static void engine_give(struct wsr_ring_spsc *ring, uint64_t number)
 {
     struct wsr_event *slot;
-    while (wsr_ring_spsc_reclaim(ring) != NULL)
-        ;
     while ((slot = wsr_ring_spsc_slot(ring)) == NULL)
         wsr_ring_spsc_reclaim(ring);
     fill(slot, number);
