@@ -92,16 +92,27 @@ void wsr_conn_ping(struct wsr_conn *c, struct wsr_chunk *payload, bool is_timed)
     wsr_conn_mark_unsent(c);
 }
 
+static bool can_launch(const struct wsr_conn *c)
+{
+    return !(c->ops & WSR_CONN_OP_SEND) && !wsr_queue_is_empty(&c->queue) && c->file >= 0 && wsr_conn_is_reading(c) &&
+           !(c->marks & MARK_SEND_BROKEN);
+}
+
 void wsr_conn_launch(struct wsr_conn *c)
 {
-    if ((c->ops & WSR_CONN_OP_SEND) || wsr_queue_is_empty(&c->queue) || c->file < 0 || !wsr_conn_is_reading(c) ||
-        (c->marks & MARK_SEND_BROKEN))
-        return;
-    struct iovec parts[WSR_DRIVER_PARTS_MAX];
-    size_t count = wsr_queue_launch(&c->queue, parts, WSR_DRIVER_PARTS_MAX);
-    c->ops |= WSR_CONN_OP_SEND;
-    wsr_conn_count(&c->host->counts.sends, 1);
-    c->host->driver->ops->send(c->host->driver, c->file, parts, count, wsr_conn_token_of(c, WSR_CONN_OP_SEND));
+    struct wsr_driver *driver = c->host->driver;
+    while (can_launch(c)) {
+        struct iovec parts[WSR_DRIVER_PARTS_MAX];
+        size_t count = wsr_queue_launch(&c->queue, parts, WSR_DRIVER_PARTS_MAX);
+        ssize_t sent = driver->ops->send_now != NULL ? driver->ops->send_now(driver, c->file, parts, count) : -EAGAIN;
+        wsr_conn_count(&c->host->counts.sends, 1);
+        if (sent == -EAGAIN) {
+            c->ops |= WSR_CONN_OP_SEND;
+            driver->ops->send(driver, c->file, parts, count, wsr_conn_token_of(c, WSR_CONN_OP_SEND));
+            return;
+        }
+        wsr_conn_sent(c, (int32_t)sent);
+    }
 }
 
 /* Sending is over. What the server said before is still in the kernel, so the receiving side tells the end; a limit

@@ -109,10 +109,12 @@ static inline struct wsr_deliver_run wsr_deliver_begin_run(const struct wsr_deli
 /* @data is not empty. */
 static inline void wsr_deliver_push_run(struct wsr_deliver_run *run, uint8_t kind, struct wsr_bytes data)
 {
-    run->event.kind = kind;
-    run->event.data = data.data;
-    run->event.len = data.len;
-    run->slots[run->at++ & run->mask] = run->event;
+    struct wsr_event *slot = &run->slots[run->at++ & run->mask];
+    /* What they have in common is never written in between: it would be read back wider than it was stored. */
+    *slot = run->event;
+    slot->kind = kind;
+    slot->data = data.data;
+    slot->len = data.len;
     run->count++;
     run->bytes += data.len;
 }

@@ -64,6 +64,12 @@ struct wsr_driver_ops {
      * WSR_DRIVER_PARTS_MAX. */
     void (*send)(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
                  uint64_t token);
+    /*
+     * Send at once and without an operation, where that is faster. Returns the bytes taken, perhaps not all; -EAGAIN:
+     * use send(), now or never; another -errno: the connection is broken. No send is in flight on @file. NULL is for
+     * never.
+     */
+    ssize_t (*send_now)(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count);
     /* Ask the operation in flight that has @token to end: it completes by itself, with -ECANCELED or its true result.
      * By token, as the kernel finds one operation by its hash but has to walk them all for a file. The kernel may miss
      * an operation that is just being worked on: who depends on the end asks again. */
@@ -81,8 +87,8 @@ struct wsr_driver_ops {
      * signal; -errno when the driver is broken.
      */
     int (*wait)(struct wsr_driver *driver, struct wsr_completion *out, unsigned out_count, uint64_t deadline_ns);
-    /* Are completions there, seen from user space without a system call? For spinning; false may be late, never for
-     * ever. */
+    /* Are completions there? For spinning: without entering the ring, but for sockets on which a plain call is the
+     * fastest look. false may be late, never for ever. */
     bool (*ready)(struct wsr_driver *driver);
     /* Make a wait() in progress, or else the next one, return. From any thread. */
     void (*wake)(struct wsr_driver *driver);

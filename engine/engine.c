@@ -125,7 +125,8 @@ static int make_worker(struct wsr_engine *engine, uint32_t index, struct wsr_dri
 static int make_uring_worker(struct wsr_engine *engine, uint32_t index)
 {
     /* The thread that turns the worker first becomes the ring's owner, whoever made it. */
-    const struct wsr_uring_options options = { .flags = WSR_URING_DISABLED_START };
+    uint32_t spins = engine->options.wait != WSR_WAIT_BLOCK ? WSR_URING_SPINS : 0;
+    const struct wsr_uring_options options = { .flags = WSR_URING_DISABLED_START | spins };
     struct wsr_uring_report report;
     struct wsr_driver *driver;
     int rc = wsr_uring_create(&driver, &options, &report);

@@ -12,55 +12,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "uring_arena.h"
-#include "uring_buffer.h"
-#include "uring_file.h"
+#include "uring_inner.h"
 #include "uring_probe.h"
-#include "uring_refused.h"
 
 #define TRANSFER_MAX 0x7ffff000u              /* the kernel's limit for one transfer (MAX_RW_COUNT) */
 #define ENTER_ABS_TIMER (1u << 5)             /* IORING_ENTER_ABS_TIMER, Linux 6.12 */
 #define DEADLINE_MAX_NS (UINT64_MAX / 4)      /* 146 years; later is without end: no sum of times overflows */
 #define CANCEL_AGAIN_NS (100 * WSR_NS_PER_MS)
-
-/* Tokens of the driver's own operations; see uring.h. */
-#define TOKEN_CANCEL (UINT64_MAX - 1)
-#define TOKEN_WAKE (UINT64_MAX - 2)
-
-enum uring_state {
-    URING_DISABLED,       /* one thread may queue operations; the first that waits, or fills the queue, is the owner */
-    URING_RUNNING,
-    URING_BROKEN          /* `error` says why; wait() returns it */
-};
-
-struct uring {
-    struct wsr_driver driver;
-    enum uring_state state;
-    int error;
-    struct io_uring ring;
-    int enter_fd;                             /* descriptor, or index with IORING_ENTER_REGISTERED_RING */
-    unsigned enter_flags;
-    unsigned queued;                          /* in the submission queue, not yet taken by the kernel */
-    bool wake_armed;
-    uint64_t in_flight;                       /* operations whose last completion was not seen, the driver's own too */
-    uint64_t owner;                           /* thread_id() of the only thread that may enter, 0 = none yet */
-    struct wsr_uring_buffers buffers;
-    struct wsr_uring_arena *arena;
-    struct wsr_uring_refused refused;
-    struct wsr_uring_files files;
-    uint32_t off, granted;                    /* steps that the environment switches off; steps that are in use */
-    struct wsr_driver_counts counts;
-    char words[2][176];                       /* features before and after there is an owner */
-    _Atomic(const char *) features;
-    _Atomic int announce_fd;                  /* eventfd that the kernel writes for completions; -1 until asked for */
-    int wake_fd;
-    WSR_ALIGNED(WSR_CACHE_LINE) _Atomic bool wake_pending;    /* the one member that other threads write */
-};
-
-static struct uring *of(struct wsr_driver *driver)
-{
-    return wsr_container_of(driver, struct uring, driver);
-}
 
 /* A number no other thread of this process ever has; pthread_t and thread ids come again. */
 static uint64_t thread_id(void)
@@ -123,12 +81,10 @@ static int enter_once(struct uring *u, unsigned wait_count, unsigned flags, void
     return 0;
 }
 
-static int own(struct uring *u);
-
 /* Make room in the submission queue. */
 static int submit(struct uring *u)
 {
-    int rc = own(u);
+    int rc = wsr_uring_own(u);
     while (rc == 0 && u->queued > 0) {
         unsigned before = u->queued;
         rc = enter_once(u, 0, 0, NULL, 0);
@@ -155,7 +111,7 @@ static struct io_uring_sqe *claim(struct uring *u, uint64_t token)
     if (WSR_UNLIKELY(u->queued == sq->ring_entries)) {
         int rc = submit(u);
         if (rc < 0) {
-            if (token < TOKEN_WAKE)
+            if (token < WSR_URING_TOKEN_OWN)
                 refuse(u, token, rc);
             return NULL;
         }
@@ -166,18 +122,27 @@ static struct io_uring_sqe *claim(struct uring *u, uint64_t token)
     return &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
 }
 
+bool wsr_uring_poll_own(struct uring *u, wsr_file file, short events, uint64_t token)
+{
+    if (u->queued == u->ring.sq.ring_entries)
+        return false;
+    struct io_uring_sqe *sqe = claim(u, token);
+    io_uring_prep_poll_add(sqe, file, (unsigned)events);
+    sqe->user_data = token;
+    return true;
+}
+
 static void arm_wake(struct uring *u)
 {
     if (u->queued == u->ring.sq.ring_entries)
         return;                               /* wait() does not sleep without it, empties the queue and comes again */
-    struct io_uring_sqe *sqe = claim(u, TOKEN_WAKE);
+    struct io_uring_sqe *sqe = claim(u, WSR_URING_TOKEN_WAKE);
     io_uring_prep_poll_multishot(sqe, u->wake_fd, POLLIN);
-    sqe->user_data = TOKEN_WAKE;
+    sqe->user_data = WSR_URING_TOKEN_WAKE;
     u->wake_armed = true;
 }
 
-/* Become the owner's ring, or make sure of it. 0 or -errno. */
-static int own(struct uring *u)
+int wsr_uring_own(struct uring *u)
 {
     if (WSR_LIKELY(u->owner == thread_id()))
         return u->error;
@@ -213,18 +178,18 @@ static int own(struct uring *u)
 
 static wsr_file uring_open(struct wsr_driver *driver, const struct wsr_driver_setup *setup)
 {
-    return wsr_uring_file_open(&of(driver)->files, setup);
+    return wsr_uring_file_open(&wsr_uring_of(driver)->files, setup);
 }
 
 static wsr_file uring_listen(struct wsr_driver *driver, const struct sockaddr *address, socklen_t address_bytes,
                              int backlog, uint16_t *port)
 {
-    return wsr_uring_file_listen(&of(driver)->files, address, address_bytes, backlog, port);
+    return wsr_uring_file_listen(&wsr_uring_of(driver)->files, address, address_bytes, backlog, port);
 }
 
 static void uring_close(struct wsr_driver *driver, wsr_file file)
 {
-    wsr_uring_file_close(&of(driver)->files, file);
+    wsr_uring_file_close(&wsr_uring_of(driver)->files, file);
 }
 
 static int uring_shutdown(struct wsr_driver *driver, wsr_file file)
@@ -240,10 +205,10 @@ static void uring_connect(struct wsr_driver *driver, wsr_file file, const struct
 {
     if (address->sa_family == AF_UNIX) {
         /* It ends at once, also when the server's queue is full; as an operation that would take a kernel thread. */
-        refuse(of(driver), token, connect(file, address, address_bytes) == 0 ? 0 : -errno);
+        refuse(wsr_uring_of(driver), token, connect(file, address, address_bytes) == 0 ? 0 : -errno);
         return;
     }
-    struct io_uring_sqe *sqe = claim(of(driver), token);
+    struct io_uring_sqe *sqe = claim(wsr_uring_of(driver), token);
     if (sqe == NULL)
         return;
     io_uring_prep_connect(sqe, file, address, address_bytes);
@@ -252,7 +217,7 @@ static void uring_connect(struct wsr_driver *driver, wsr_file file, const struct
 
 static void uring_accept(struct wsr_driver *driver, wsr_file file, uint64_t token)
 {
-    struct uring *u = of(driver);
+    struct uring *u = wsr_uring_of(driver);
 
     int rc = wsr_uring_file_expect(&u->files, token);
     if (rc < 0) {
@@ -266,9 +231,9 @@ static void uring_accept(struct wsr_driver *driver, wsr_file file, uint64_t toke
     sqe->user_data = token;
 }
 
-static void uring_recv(struct wsr_driver *driver, wsr_file file, uint64_t token)
+void wsr_uring_arm_recv(struct uring *u, wsr_file file, uint64_t token)
 {
-    struct io_uring_sqe *sqe = claim(of(driver), token);
+    struct io_uring_sqe *sqe = claim(u, token);
     if (sqe == NULL)
         return;
     io_uring_prep_recv_multishot(sqe, file, NULL, 0, 0);
@@ -277,9 +242,16 @@ static void uring_recv(struct wsr_driver *driver, wsr_file file, uint64_t token)
     sqe->user_data = token;
 }
 
+static void uring_recv(struct wsr_driver *driver, wsr_file file, uint64_t token)
+{
+    struct uring *u = wsr_uring_of(driver);
+    if (!wsr_uring_hot_recv(u, file, token))
+        wsr_uring_arm_recv(u, file, token);
+}
+
 static void uring_recv_into(struct wsr_driver *driver, wsr_file file, void *to, size_t len, uint64_t token)
 {
-    struct io_uring_sqe *sqe = claim(of(driver), token);
+    struct io_uring_sqe *sqe = claim(wsr_uring_of(driver), token);
     if (sqe == NULL)
         return;
     io_uring_prep_recv(sqe, file, to, len < TRANSFER_MAX ? len : TRANSFER_MAX, 0);
@@ -291,7 +263,7 @@ static void uring_send(struct wsr_driver *driver, wsr_file file, const struct io
                        uint64_t token)
 {
     static const int flags = MSG_NOSIGNAL | MSG_WAITALL;
-    struct uring *u = of(driver);
+    struct uring *u = wsr_uring_of(driver);
 
     assert(parts_count > 0 && parts_count <= WSR_DRIVER_PARTS_MAX);
     if (parts_count > 1 && !wsr_uring_arena_has_room(u->arena, parts_count)) {
@@ -314,29 +286,53 @@ static void uring_send(struct wsr_driver *driver, wsr_file file, const struct io
     sqe->user_data = token;
 }
 
-static void uring_cancel(struct wsr_driver *driver, uint64_t token)
+static ssize_t uring_send_now(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count)
 {
-    struct uring *u = of(driver);
-    struct io_uring_sqe *sqe = claim(u, TOKEN_CANCEL);
+    return wsr_uring_hot_send(wsr_uring_of(driver), file, parts, parts_count);
+}
+
+void wsr_uring_cancel_own(struct uring *u, uint64_t token)
+{
+    struct io_uring_sqe *sqe = claim(u, WSR_URING_TOKEN_CANCEL);
     if (sqe == NULL) {
         break_down(u, -ENOMEM);               /* somebody would wait for the end of an operation for ever */
         return;
     }
     io_uring_prep_cancel64(sqe, token, 0);
-    sqe->user_data = TOKEN_CANCEL;
+    sqe->user_data = WSR_URING_TOKEN_CANCEL;
+}
+
+static void uring_cancel(struct wsr_driver *driver, uint64_t token)
+{
+    if (!wsr_uring_hot_cancel(wsr_uring_of(driver), token))
+        wsr_uring_cancel_own(wsr_uring_of(driver), token);
 }
 
 /* ---- Receive buffers ---- */
 
 static int uring_provide(struct wsr_driver *driver, uint8_t *base, uint32_t bytes, uint32_t count)
 {
-    struct uring *u = of(driver);
-    return wsr_uring_buffer_provide(&u->buffers, &u->ring, base, bytes, count);
+    struct uring *u = wsr_uring_of(driver);
+    if (u->hot.is_allowed)
+        u->hot.buffers_max = count / 8 < WSR_URING_HOT_BUFFERS ? count / 8 : WSR_URING_HOT_BUFFERS;
+    int rc = wsr_uring_buffer_provide(&u->buffers, &u->ring, base, bytes, count);
+    for (uint32_t index = 0; rc == 0 && index < count; index++)
+        driver->ops->give(driver, (uint16_t)index);
+    return rc;
 }
 
 static void uring_give(struct wsr_driver *driver, uint16_t index)
 {
-    wsr_uring_buffer_give(&of(driver)->buffers, index);
+    struct uring *u = wsr_uring_of(driver);
+    if (!wsr_uring_hot_keep(&u->hot, index))
+        wsr_uring_buffer_give(&u->buffers, index);
+}
+
+/* The kernel has run out of buffers: what was kept back for plain calls is for it too. */
+static void give_all(struct uring *u)
+{
+    while (u->hot.buffers_count > 0)
+        wsr_uring_buffer_give(&u->buffers, u->hot.buffers[--u->hot.buffers_count]);
 }
 
 /* ---- Completions ---- */
@@ -362,9 +358,11 @@ static bool digest(struct uring *u, const struct io_uring_cqe *cqe, struct wsr_c
         assert(u->in_flight > 0);
         u->in_flight--;
     }
-    if (WSR_UNLIKELY(cqe->user_data >= TOKEN_WAKE)) {
-        if (cqe->user_data == TOKEN_WAKE)
+    if (WSR_UNLIKELY(cqe->user_data >= WSR_URING_TOKEN_OWN)) {
+        if (cqe->user_data == WSR_URING_TOKEN_WAKE)
             digest_wake(u, cqe->res, more, woken);
+        else if (cqe->user_data < WSR_URING_TOKEN_WAKE)
+            wsr_uring_hot_watched(u, (unsigned)(cqe->user_data - WSR_URING_TOKEN_WATCH));
         return false;
     }
     out->token = cqe->user_data;
@@ -375,6 +373,8 @@ static bool digest(struct uring *u, const struct io_uring_cqe *cqe, struct wsr_c
         out->flags |= WSR_COMPLETION_BUFFER;
         out->buffer = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
     }
+    if (WSR_UNLIKELY(cqe->res == -ENOBUFS))
+        give_all(u);
     if (WSR_UNLIKELY(u->files.accepts_count > 0))
         wsr_uring_file_accepted(&u->files, out);
     return true;
@@ -456,43 +456,10 @@ static int enter(struct uring *u, bool block, uint64_t deadline_ns)
     }
 }
 
-static int announce_fd(const struct uring *u)
-{
-    return atomic_load_explicit(&u->announce_fd, memory_order_relaxed);
-}
-
-/* Not the ring's own descriptor: with DEFER_TASKRUN whoever already sleeps on that is not woken (seen on Linux
- * 6.18). */
-static int uring_descriptor(struct wsr_driver *driver)
-{
-    struct uring *u = of(driver);
-
-    int fd = announce_fd(u);
-    if (fd >= 0 || own(u) < 0)
-        return fd;
-    fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);      /* readable: completions may be there already */
-    if (fd >= 0 && io_uring_register_eventfd(&u->ring, fd) != 0) {
-        close(fd);
-        fd = -1;
-    }
-    /* Relaxed: a wake that does not see it yet is followed by the look that the caller owes. Pairs with
-     * announce_fd(). */
-    atomic_store_explicit(&u->announce_fd, fd, memory_order_relaxed);
-    return fd;
-}
-
-/* Before the look at the queue and its flags: what is announced from here on is either seen by that look, or announced
- * again. */
-static void forget_announcements(const struct uring *u)
-{
-    eventfd_t count;
-    (void)!eventfd_read(announce_fd(u), &count);      /* EAGAIN when there were none */
-}
-
 static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, unsigned out_count, uint64_t deadline_ns)
 {
-    struct uring *u = of(driver);
-    int rc = own(u);
+    struct uring *u = wsr_uring_of(driver);
+    int rc = wsr_uring_own(u);
 
     if (WSR_UNLIKELY(rc < 0))
         return rc;
@@ -500,9 +467,13 @@ static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, uns
         bool woken = false;
         if (WSR_UNLIKELY(!u->wake_armed))
             arm_wake(u);
-        if (WSR_UNLIKELY(announce_fd(u) >= 0))
-            forget_announcements(u);
-        bool block = deadline_ns != 0 && u->wake_armed && !has_completions(u);
+        if (WSR_UNLIKELY(wsr_uring_announce_fd(u) >= 0))
+            wsr_uring_forget_announcements(u);
+        if (WSR_UNLIKELY(u->hot.used_count > 0))
+            wsr_uring_hot_sort(u);
+        bool block = deadline_ns != 0 && u->wake_armed && !has_completions(u) && !wsr_uring_hot_look(u);
+        if (block && u->hot.used_count > 0)
+            wsr_uring_hot_watch(u);
         unsigned wanted = kernel_flags(u);
         if (WSR_UNLIKELY((wanted & IORING_SQ_CQ_OVERFLOW) != 0))
             u->counts.overflows++;
@@ -511,6 +482,8 @@ static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, uns
             return rc;
         wsr_uring_buffer_publish(&u->buffers);
         unsigned taken = reap(u, out, out_count, &woken);
+        if (wsr_uring_hot_look(u))
+            taken += wsr_uring_hot_take(u, out + taken, out_count - taken);
         if (taken > 0 || woken || rc == 0 || deadline_ns == 0)
             return (int)taken;
     }
@@ -518,34 +491,20 @@ static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, uns
 
 static bool uring_ready(struct wsr_driver *driver)
 {
-    const struct uring *u = of(driver);
-    return has_completions(u) || kernel_flags(u) != 0 || u->queued > 0 || u->state != URING_RUNNING || !u->wake_armed;
-}
-
-static void uring_wake(struct wsr_driver *driver)
-{
-    struct uring *u = of(driver);
-    static const uint64_t one = 1;
-
-    /* Acquire-release: pairs with the exchange in digest_wake(). One write serves all who call until wait() returns. */
-    if (!atomic_exchange_explicit(&u->wake_pending, true, memory_order_acq_rel)) {
-        ssize_t wrote = write(u->wake_fd, &one, sizeof one);
-        /* By hand too: one eventfd that signals another from within is not always announced (seen on Linux 6.18). */
-        if (announce_fd(u) >= 0)
-            wrote = write(announce_fd(u), &one, sizeof one);
-        (void)wrote;                          /* full only after 2^64 wakes */
-    }
+    struct uring *u = wsr_uring_of(driver);
+    return has_completions(u) || kernel_flags(u) != 0 || u->queued > 0 || u->state != URING_RUNNING ||
+           !u->wake_armed || wsr_uring_hot_look(u);
 }
 
 static const char *uring_features(struct wsr_driver *driver)
 {
     /* Acquire: pairs with the release in own(), after which the words are there. */
-    return atomic_load_explicit(&of(driver)->features, memory_order_acquire);
+    return atomic_load_explicit(&wsr_uring_of(driver)->features, memory_order_acquire);
 }
 
 static struct wsr_driver_counts uring_counts(struct wsr_driver *driver)
 {
-    return of(driver)->counts;
+    return wsr_uring_of(driver)->counts;
 }
 
 /* ---- Life ---- */
@@ -560,10 +519,10 @@ static void drain(struct uring *u)
         return;           /* not the owner: its thread has ended, and the kernel cancelled its operations then */
     while (u->in_flight > 0 && u->state == URING_RUNNING) {
         /* Again and again: an operation between two polls can be missed by a cancel. */
-        struct io_uring_sqe *sqe = claim(u, TOKEN_CANCEL);
+        struct io_uring_sqe *sqe = claim(u, WSR_URING_TOKEN_CANCEL);
         if (sqe != NULL) {
             io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY);
-            sqe->user_data = TOKEN_CANCEL;
+            sqe->user_data = WSR_URING_TOKEN_CANCEL;
         }
         uint64_t deadline_ns = now_ns() + CANCEL_AGAIN_NS;
         int rc = 1;
@@ -582,8 +541,8 @@ static void release(struct uring *u)
     wsr_uring_file_close_all(&u->files);
     wsr_uring_buffer_release(&u->buffers);
     close(u->wake_fd);
-    if (announce_fd(u) >= 0)
-        close(announce_fd(u));
+    if (wsr_uring_announce_fd(u) >= 0)
+        close(wsr_uring_announce_fd(u));
     wsr_uring_refused_free(&u->refused);
     free(u->arena);
     free(u);
@@ -591,7 +550,7 @@ static void release(struct uring *u)
 
 static void uring_destroy(struct wsr_driver *driver)
 {
-    struct uring *u = of(driver);
+    struct uring *u = wsr_uring_of(driver);
     drain(u);
     release(u);
 }
@@ -607,13 +566,14 @@ static const struct wsr_driver_ops uring_ops = {
     .recv = uring_recv,
     .recv_into = uring_recv_into,
     .send = uring_send,
+    .send_now = uring_send_now,
     .cancel = uring_cancel,
     .provide = uring_provide,
     .give = uring_give,
     .wait = uring_wait,
     .ready = uring_ready,
-    .wake = uring_wake,
-    .descriptor = uring_descriptor,
+    .wake = wsr_uring_wake,
+    .descriptor = wsr_uring_descriptor,
     .now = uring_now,
     .features = uring_features,
     .counts = uring_counts,
@@ -668,12 +628,14 @@ int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options 
         goto fail;
 
     u->enter_fd = u->ring.ring_fd;
+    u->hot.is_allowed = options != NULL && (options->flags & WSR_URING_SPINS) != 0 &&
+                        (u->off & 1u << WSR_URING_PLAIN_CALLS) == 0;
     u->granted = WSR_URING_STEPS_BASE;
     wsr_uring_probe_words(u->words[0], sizeof u->words[0], u->granted);
     /* Relaxed: nobody else has the driver yet. Pairs with the load in uring_features(). */
     atomic_store_explicit(&u->features, u->words[0], memory_order_relaxed);
     if ((u->ring.flags & IORING_SETUP_R_DISABLED) == 0)
-        own(u);                               /* cannot fail: there is nothing to enable */
+        wsr_uring_own(u);                               /* cannot fail: there is nothing to enable */
     tell_steps(u, report);
     *driver = &u->driver;
     return 0;

@@ -5,7 +5,8 @@
 #include "driver.h"
 
 enum wsr_uring_flags {
-    WSR_URING_DISABLED_START = 1u << 0   /* the thread that waits first becomes the owner (IORING_SETUP_R_DISABLED) */
+    WSR_URING_DISABLED_START = 1u << 0,  /* the thread that waits first becomes the owner (IORING_SETUP_R_DISABLED) */
+    WSR_URING_SPINS = 1u << 1            /* the owner watches ready() rather than sleep: plain calls where they win */
 };
 
 struct wsr_uring_options {
@@ -24,7 +25,7 @@ struct wsr_uring_report {
 
 /* Make a driver. Returns 0 with *driver, or WSR_ERR_NOT_SUPPORTED, WSR_ERR_MEMORY, WSR_ERR_SYSTEM with @report filled
  * (NULL is allowed). The environment variable WSRING_URING_OFF names steps of the ladder to do without, separated by
- * commas; the driver refuses to run without a step of its base. Tokens from UINT64_MAX - 2 on are the driver's own. It
+ * commas; the driver refuses to run without a step of its base. Tokens from UINT64_MAX - 15 on are the driver's own. It
  * is destroyed by its owner, or by anyone when that thread has ended. */
 WSR_MUST_USE int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options *options,
                                   struct wsr_uring_report *report);

@@ -36,8 +36,6 @@ int wsr_uring_buffer_provide(struct wsr_uring_buffers *buffers, struct io_uring 
         return rc;
     }
     *buffers = (struct wsr_uring_buffers){ .ring = memory, .base = base, .bytes = bytes, .count = count };
-    for (uint32_t index = 0; index < count; index++)
-        wsr_uring_buffer_give(buffers, (uint16_t)index);
     return 0;
 }
 

@@ -16,11 +16,16 @@ struct wsr_uring_buffers {
     uint16_t published;
 };
 
-/* Register @count buffers of @bytes each at @base and give them all. 0 or -errno. */
+/* Register @count buffers of @bytes each at @base; none is given yet. 0 or -errno. */
 int wsr_uring_buffer_provide(struct wsr_uring_buffers *buffers, struct io_uring *ring, uint8_t *base, uint32_t bytes,
                              uint32_t count);
 void wsr_uring_buffer_give(struct wsr_uring_buffers *buffers, uint16_t index);
 void wsr_uring_buffer_release(struct wsr_uring_buffers *buffers);        /* when the kernel's ring is gone */
+
+static inline uint8_t *wsr_uring_buffer_bytes(const struct wsr_uring_buffers *buffers, uint16_t index)
+{
+    return buffers->base + (size_t)index * buffers->bytes;
+}
 
 /* Let the kernel see what was given: one store for all. */
 static inline void wsr_uring_buffer_publish(struct wsr_uring_buffers *buffers)

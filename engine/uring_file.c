@@ -19,6 +19,7 @@ static int mark_open(struct wsr_uring_files *files, int fd)
         files->bytes = room;
     }
     files->open[at] |= (uint8_t)(1u << fd % 8);
+    files->open_count++;
     return 0;
 }
 
@@ -138,6 +139,7 @@ void wsr_uring_file_close(struct wsr_uring_files *files, wsr_file file)
 {
     assert(file >= 0 && is_open(files, (size_t)file));
     files->open[file / 8] &= (uint8_t)~(1u << file % 8);
+    files->open_count--;
     close(file);
 }
 

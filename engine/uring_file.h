@@ -7,9 +7,16 @@
 struct wsr_uring_files {
     uint8_t *open;                /* one bit per descriptor that is not closed yet; grows with the highest */
     size_t bytes;
+    uint32_t open_count;
     uint64_t *accepts;            /* tokens of accepts in flight: their results are new files */
     unsigned accepts_count, accepts_room;
 };
+
+/* Can system calls name the file, and not only the ring? */
+static inline bool wsr_uring_file_is_plain(wsr_file file)
+{
+    return file >= 0;
+}
 
 /* As the operations of the same name in driver.h. */
 wsr_file wsr_uring_file_open(struct wsr_uring_files *files, const struct wsr_driver_setup *setup);

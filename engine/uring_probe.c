@@ -38,6 +38,7 @@ static const char *const step_names[WSR_URING_STEPS_COUNT] = {
     [WSR_URING_RING_FD] = "ring_fd",
     [WSR_URING_IOWQ_CAP] = "iowq_cap",
     [WSR_URING_ABS_TIMER] = "abs_timer",
+    [WSR_URING_PLAIN_CALLS] = "plain_calls",
 };
 
 static uint32_t step_of_name(const char *name, size_t len)
@@ -256,7 +257,7 @@ int wsr_uring_probe_open(struct io_uring *ring, const struct wsr_uring_options *
 uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off)
 {
     uint32_t want = WSR_URING_STEPS_ALL & ~WSR_URING_STEPS_BASE & ~off;
-    uint32_t granted = 0;
+    uint32_t granted = want & 1u << WSR_URING_PLAIN_CALLS;
 
     /* Some vendors' kernels answer 0 to what they do not know; 1 is the number of descriptors registered. */
     if ((want & 1u << WSR_URING_RING_FD) != 0 && io_uring_register_ring_fd(ring) == 1)

@@ -15,6 +15,7 @@ enum wsr_uring_step {
     WSR_URING_RING_FD,              /* 5.18: no look-up of the ring's descriptor per enter */
     WSR_URING_IOWQ_CAP,             /* 5.15: a mistake that needs kernel threads gets 2 of them, not 4,000 */
     WSR_URING_ABS_TIMER,            /* 6.12: deadlines go to the kernel as they are */
+    WSR_URING_PLAIN_CALLS,          /* any: an owner that spins has few sockets received and sent without the ring */
     WSR_URING_STEPS_COUNT
 };
 #define WSR_URING_STEPS_BASE ((1u << WSR_URING_RING_FD) - 1)

@@ -281,6 +281,38 @@ static void send_file(struct wsr_driver *driver, wsr_file index, const struct io
         memcpy(file->copy + at, parts[i].iov_base, parts[i].iov_len);
 }
 
+/* With every other seed, some sends are done at once. */
+static ssize_t send_now(struct wsr_driver *driver, wsr_file index, const struct iovec *parts, size_t parts_count)
+{
+    struct sim *sim = sim_of(driver);
+    struct file *file = file_at(sim, index, "send_now");
+    if (!file->connected || file->shut || file->ops[OP_SEND].state != OP_IDLE)
+        sim_fail(sim, "send_now on file %d, which is shut down, not connected or sending", index);
+    if (sim->seed % 2 == 0 || sim_random(sim, 3) == 0)
+        return -EAGAIN;
+    size_t window = sim_peer_window(file->peer), bytes = 0;
+    if (sim_peer_is_reset(file->peer)) {
+        sim->seen.sends++;
+        sim->seen.short_sends++;
+        return sim_random(sim, 2) == 0 ? -EPIPE : -ECONNRESET;
+    }
+    if (window == 0)
+        return -EAGAIN;
+    for (size_t i = 0; i < parts_count; i++)
+        bytes += parts[i].iov_len;
+    size_t len = window < bytes ? window : bytes;
+    if (sim_random(sim, 3) == 0)
+        len = 1 + sim_random(sim, len);
+    sim->seen.sends++;
+    sim->seen.short_sends += len < bytes;
+    for (size_t i = 0, left = len; left > 0; i++) {
+        size_t here = parts[i].iov_len < left ? parts[i].iov_len : left;
+        sim_peer_take(file->peer, parts[i].iov_base, here);
+        left -= here;
+    }
+    return (ssize_t)len;
+}
+
 static void cancel_op(struct wsr_driver *driver, uint64_t token)
 {
     struct sim *sim = sim_of(driver);
@@ -650,10 +682,9 @@ static void destroy_sim(struct wsr_driver *driver)
 static const struct wsr_driver_ops operations = {
     .name = "simulated", .open = open_file, .listen = listen_file, .close = close_file, .shutdown = shutdown_file,
     .connect = connect_file, .accept = accept_file, .recv = recv_file, .recv_into = recv_into_file, .send = send_file,
-    .cancel = cancel_op, .provide = provide_sim, .give = give_sim, .wait = wait_sim, .ready = ready_sim,
-      .wake = wake_sim,
-    .descriptor = descriptor_sim, .now = now_of_driver, .features = features_sim, .counts = counts_sim,
-    .destroy = destroy_sim,
+    .send_now = send_now, .cancel = cancel_op, .provide = provide_sim, .give = give_sim, .wait = wait_sim,
+    .ready = ready_sim, .wake = wake_sim, .descriptor = descriptor_sim, .now = now_of_driver,
+    .features = features_sim, .counts = counts_sim, .destroy = destroy_sim,
 };
 
 struct sim *sim_create(uint64_t seed)
