@@ -64,37 +64,47 @@ static void end(struct echoload *l, struct wsr_row_measure *out)
 
 /* ---- The engine ---- */
 
-/* Number of the connection, number of the message, then bytes that follow from both. */
-static void make_payload(uint8_t to[PAYLOAD_BYTES], uint64_t connection, uint64_t number)
+#define WORDS_COUNT (PAYLOAD_BYTES / 8)
+
+/* Word @i of a payload: the number of the connection, the number of the message, then what follows from it. */
+static inline uint64_t word_of(size_t i, uint64_t connection, uint64_t number)
 {
-    uint64_t words[PAYLOAD_BYTES / 8];
-    words[0] = connection;
-    words[1] = number;
-    for (size_t i = 2; i < PAYLOAD_BYTES / 8; i++)
-        words[i] = (number + i) * 0x9e3779b97f4a7c15ull;
-    memcpy(to, words, PAYLOAD_BYTES);
+    return i == 0 ? connection : i == 1 ? number : (number + i) * 0x9e3779b97f4a7c15ull;
 }
 
 struct counters {
     uint64_t sent[CONNECTIONS_COUNT];
     uint64_t seen[CONNECTIONS_COUNT];
+    uint64_t next[CONNECTIONS_COUNT][WORDS_COUNT];      /* payloads to be sent */
 };
 
-static bool send_next(struct wsr_client *client, struct counters *c, uint64_t i)
+static void prepare(struct counters *c, uint64_t i)
 {
-    uint8_t payload[PAYLOAD_BYTES];
-    make_payload(payload, i, c->sent[i]++);
-    return wsr_send(client->sockets[i], WSR_BINARY, payload, sizeof payload) == 0;
+    for (size_t k = 0; k < WORDS_COUNT; k++)
+        c->next[i][k] = word_of(k, i, c->sent[i]);
 }
 
+/* The payload was made when the one before was sent: as a client's data is there before it is sent. */
+static bool send_next(struct wsr_client *client, struct counters *c, uint64_t i)
+{
+    bool ok = wsr_send(client->sockets[i], WSR_BINARY, c->next[i], PAYLOAD_BYTES) == 0;
+    c->sent[i]++;
+    prepare(c, i);
+    return ok;
+}
+
+/* Every byte is compared. */
 static bool check(struct counters *c, const struct wsr_event *event)
 {
-    uint8_t wanted[PAYLOAD_BYTES];
+    uint64_t words[WORDS_COUNT], wrong = 0;
     uint64_t i = (uintptr_t)wsr_socket_user(event->socket);
     if (event->type != WSR_EVENT_MESSAGE || event->len != PAYLOAD_BYTES)
         return false;
-    make_payload(wanted, i, c->seen[i]++);
-    return memcmp(event->data, wanted, PAYLOAD_BYTES) == 0;
+    memcpy(words, event->data, sizeof words);
+    for (size_t k = 0; k < WORDS_COUNT; k++)
+        wrong |= words[k] ^ word_of(k, i, c->seen[i]);
+    c->seen[i]++;
+    return wrong == 0;
 }
 
 static int run_engine(void *context, struct wsr_row_measure *out)
@@ -102,7 +112,10 @@ static int run_engine(void *context, struct wsr_row_measure *out)
     static struct wsr_event events[WSR_CLIENT_EVENTS_COUNT];
     struct echoload *l = context;
     struct wsr_client client;
-    struct counters c = { { 0 }, { 0 } };
+    static struct counters c;
+    c = (struct counters){ { 0 }, { 0 }, { { 0 } } };
+    for (uint64_t i = 0; i < CONNECTIONS_COUNT; i++)
+        prepare(&c, i);
     if (wsr_client_open(&client, l->peer.port, CONNECTIONS_COUNT, WSR_WAIT_BLOCK) != 0)
         return -1;
     begin(l);
