@@ -235,6 +235,10 @@ void wsr_conn_admitted(struct wsr_conn *conn);
 void wsr_conn_expired(struct wsr_conn *conn);
 /* Queue a message; given back unsent when the conn is not open. */
 void wsr_conn_send(struct wsr_conn *conn, struct wsr_chunk *message);
+/* The same for a small message that the caller writes itself, on the worker's thread, as wsr_queue_open_end() and
+ * wsr_queue_extend() say. Only while the conn takes messages. */
+bool wsr_conn_takes_messages(const struct wsr_conn *conn);
+void wsr_conn_extend(struct wsr_conn *conn, struct wsr_chunk *chunk, uint32_t head_bytes, uint32_t payload_bytes);
 /* Send a Ping with the bytes of @payload, or, timed, with the time; the chunk goes back. */
 void wsr_conn_ping(struct wsr_conn *conn, struct wsr_chunk *payload, bool is_timed);
 void wsr_conn_pause(struct wsr_conn *conn);

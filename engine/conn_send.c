@@ -59,19 +59,36 @@ void wsr_conn_want_writable(struct wsr_conn *c)
     wsr_conn_tell_writable(c);
 }
 
-void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
+/* A message of @payload_bytes was put into the queue. */
+static void note_message(struct wsr_conn *c, uint64_t payload_bytes)
 {
-    if (c->state != WSR_CONN_OPEN || (c->marks & MARK_SEND_BROKEN)) {
-        wsr_slab_give_all(c->host->slab, message);
-        return;
-    }
-    uint64_t payload_bytes = wsr_queue_payload_bytes(message);
     wsr_conn_count(&c->host->counts.messages_sent, 1);
     wsr_conn_count(&c->host->counts.messages_sent_bytes, payload_bytes);
     wsr_conn_count(&c->link->counts.messages_sent, 1);
     wsr_conn_count(&c->link->counts.messages_sent_bytes, payload_bytes);
-    wsr_queue_push(&c->queue, message);
     wsr_conn_mark_unsent(c);
+}
+
+bool wsr_conn_takes_messages(const struct wsr_conn *c)
+{
+    return c->state == WSR_CONN_OPEN && !(c->marks & MARK_SEND_BROKEN);
+}
+
+void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
+{
+    if (!wsr_conn_takes_messages(c)) {
+        wsr_slab_give_all(c->host->slab, message);
+        return;
+    }
+    uint64_t payload_bytes = wsr_queue_payload_bytes(message);
+    wsr_queue_push(&c->queue, message);
+    note_message(c, payload_bytes);
+}
+
+void wsr_conn_extend(struct wsr_conn *c, struct wsr_chunk *chunk, uint32_t head_bytes, uint32_t payload_bytes)
+{
+    wsr_queue_extend(&c->queue, chunk, head_bytes, payload_bytes);
+    note_message(c, payload_bytes);
 }
 
 void wsr_conn_ping(struct wsr_conn *c, struct wsr_chunk *payload, bool is_timed)

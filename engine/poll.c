@@ -179,7 +179,8 @@ static int poll_inline(struct wsr_consumer *consumer, struct wsr_event *events, 
     struct wsr_worker *worker = consumer->worker;
     struct wsr_driver *driver = worker->host.driver;
     /* While events wait, the kernel is asked only when there is something to give it. */
-    if (wsr_ring_spsc_peek(ring_of(consumer)) != NULL && !wsr_worker_has_commands(worker)) {
+    if (wsr_ring_spsc_peek(ring_of(consumer)) != NULL && !wsr_worker_has_commands(worker) &&
+        worker->host.unsent_first == NULL) {
         uint32_t count = take_events(consumer, events, events_max);
         if (count > 0)
             return (int)count;

@@ -25,6 +25,33 @@ void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message)
     queue->last = end_of(message);
 }
 
+#define GATHER_BYTES 4000u        /* of a chunk for more than one message: the middle class */
+
+struct wsr_chunk *wsr_queue_open_end(const struct wsr_queue *queue, struct wsr_slab *slab, uint32_t bytes)
+{
+    struct wsr_chunk *last = queue->last;
+    assert(bytes <= WSR_QUEUE_GATHER_MAX);
+    if (last != NULL && last->frame_bytes == WSR_CHUNK_GATHERS && last != queue->flight_last &&
+        wsr_slab_room(last) - last->used >= bytes)
+        return last;
+    /* Where one message waits already, more are likely to come; and as many as the last time. */
+    uint32_t wanted = queue->first != NULL ? GATHER_BYTES : bytes > queue->burst_bytes ? bytes : queue->burst_bytes;
+    struct wsr_chunk *chunk = wsr_slab_take(slab, wanted);
+    if (chunk == NULL && wanted > bytes)
+        chunk = wsr_slab_take(slab, bytes);
+    if (chunk != NULL)
+        chunk->frame_bytes = WSR_CHUNK_GATHERS;
+    return chunk;
+}
+
+void wsr_queue_extend(struct wsr_queue *queue, struct wsr_chunk *chunk, uint32_t head_bytes, uint32_t payload_bytes)
+{
+    if (chunk->used == 0)
+        wsr_queue_push(queue, chunk);
+    chunk->used += head_bytes + payload_bytes;
+    chunk->overhead += head_bytes;
+}
+
 static struct wsr_chunk *end_of_frame(struct wsr_chunk *chunk)
 {
     while (chunk->next != NULL && !chunk->next->starts_frame)
@@ -138,12 +165,36 @@ size_t wsr_queue_launch(struct wsr_queue *queue, struct iovec *parts, size_t par
         parts[count++] = (struct iovec){ chunk->data + chunk->sent, chunk->used - chunk->sent };
         queue->flight_last = chunk;
     }
+    queue->burst_bytes = (uint16_t)(bytes < GATHER_BYTES ? bytes : GATHER_BYTES);
     return count;
+}
+
+/* Walk over the frames that a gathering chunk has within its first @bytes. Returns their payload there; *end is where
+ * the last of them ends, perhaps behind @bytes, and *overhead what is no payload up to there. */
+static uint64_t walk_gathered(const struct wsr_chunk *chunk, uint32_t bytes, uint32_t *end, uint32_t *overhead)
+{
+    uint64_t payload = 0;
+    *end = *overhead = 0;
+    while (*end < bytes) {
+        struct wsr_frame frame;
+        int head_bytes = wsr_frame_parse(&frame, chunk->data + *end, chunk->used - *end);
+        assert(head_bytes > 0);
+        uint32_t begin = *end + (uint32_t)head_bytes;
+        if (bytes > begin)
+            payload += bytes - begin < frame.payload_bytes ? bytes - begin : frame.payload_bytes;
+        *overhead += (uint32_t)head_bytes;
+        *end = begin + (uint32_t)frame.payload_bytes;
+    }
+    return payload;
 }
 
 /* Payload within the first @bytes: what lies behind the overhead of each frame (BUF-05). */
 static uint64_t payload_before(const struct wsr_chunk *chunk, uint32_t bytes)
 {
+    if (chunk->frame_bytes == WSR_CHUNK_GATHERS) {
+        uint32_t end, overhead;
+        return bytes == chunk->used ? bytes - chunk->overhead : walk_gathered(chunk, bytes, &end, &overhead);
+    }
     uint32_t frames = chunk->frame_bytes != 0 ? bytes / chunk->frame_bytes : 0;
     uint32_t rest = bytes - frames * chunk->frame_bytes;
     uint64_t payload = (uint64_t)frames * (chunk->frame_bytes - chunk->overhead);
@@ -228,9 +279,20 @@ struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_sla
     return credit;
 }
 
+/* Of messages in one chunk, those that have not begun. */
+static void drop_gathered(struct wsr_chunk *chunk)
+{
+    uint32_t end, overhead;
+    walk_gathered(chunk, chunk->sent, &end, &overhead);
+    chunk->used = end;
+    chunk->overhead = overhead;
+}
+
 void wsr_queue_drop_messages(struct wsr_queue *queue, struct wsr_slab *slab)
 {
     struct wsr_chunk *before = boundary(queue);
+    if (queue->flight_last == NULL && before != NULL && before->frame_bytes == WSR_CHUNK_GATHERS)
+        drop_gathered(before);
     struct wsr_chunk *chunk = before == NULL ? queue->first : before->next;
     while (chunk != NULL) {
         struct wsr_chunk *next = chunk->next;

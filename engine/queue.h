@@ -11,7 +11,8 @@ struct wsr_queue {
     struct wsr_chunk *first;
     struct wsr_chunk *last;
     struct wsr_chunk *flight_last;    /* last chunk that the kernel was given; NULL when no send is in flight */
-    uint32_t pongs_count;             /* Pongs that wait or are in flight */
+    uint16_t pongs_count;             /* Pongs that wait or are in flight */
+    uint16_t burst_bytes;             /* of messages that gathered for the last send; so many may gather again */
 };
 
 /* What the kernel's acceptance of bytes amounts to. */
@@ -32,6 +33,15 @@ static inline bool wsr_queue_in_flight(const struct wsr_queue *queue)
 
 /* Append a message (a chunk and what is linked behind it). */
 void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message);
+/*
+ * The same for a small message of one frame: those that wait for the same send gather in one chunk, which is one part
+ * of it. First a chunk in which @bytes, at most WSR_QUEUE_GATHER_MAX, can be written behind chunk->used: the last of
+ * the queue, or, with used 0, one that is the caller's; NULL when the slab is exhausted. Then, when they were written, the
+ * message becomes a part of the queue; nothing else was done with it in between.
+ */
+#define WSR_QUEUE_GATHER_MAX 1024u
+struct wsr_chunk *wsr_queue_open_end(const struct wsr_queue *queue, struct wsr_slab *slab, uint32_t bytes);
+void wsr_queue_extend(struct wsr_queue *queue, struct wsr_chunk *chunk, uint32_t head_bytes, uint32_t payload_bytes);
 /* Bytes of @message that are payload. */
 uint64_t wsr_queue_payload_bytes(const struct wsr_chunk *message);
 /* Insert a control frame at the next frame boundary, also inside a message of several frames (CTL-02). */

@@ -107,7 +107,7 @@ static void write_frame(struct writer *w, uint8_t head, uint64_t len)
 {
     uint8_t key[4];
     unsigned phase = 0;
-    wsr_socket_random(key, sizeof key);
+    wsr_socket_mask_key(key);
     size_t head_bytes = wsr_frame_write(w->chunk->data + w->chunk->used, head, len, key);
     w->chunk->used += (uint32_t)head_bytes;
     w->chunk->overhead = (uint32_t)head_bytes;
@@ -130,11 +130,16 @@ static void write_frame(struct writer *w, uint8_t head, uint64_t len)
     }
 }
 
+static uint8_t opcode_of(enum wsr_kind kind)
+{
+    return kind == WSR_TEXT ? WSR_OPCODE_TEXT : WSR_OPCODE_BINARY;
+}
+
 static void write_message(struct wsr_chunk *chunk, enum wsr_kind kind, const struct source *source,
                           const struct wsr_fragment_cut *cut)
 {
     struct writer w = { .chunk = chunk, .simd = wsr_simd() };
-    uint8_t opcode = kind == WSR_TEXT ? WSR_OPCODE_TEXT : WSR_OPCODE_BINARY;
+    uint8_t opcode = opcode_of(kind);
     start_reading(&w.reader, source);
     for (uint64_t i = 0; i + 1 < cut->frames_count; i++) {
         if (i > 0 && i % cut->together_count == 0)
@@ -147,6 +152,65 @@ static void write_message(struct wsr_chunk *chunk, enum wsr_kind kind, const str
     write_frame(&w, (uint8_t)(WSR_FRAME_FIN | opcode), cut->last_bytes);
 }
 
+/* All of @source as one frame at @to, which has room for it. */
+static void write_whole(uint8_t *to, enum wsr_kind kind, const struct source *source)
+{
+    const struct wsr_simd *simd = wsr_simd();
+    struct reader reader;
+    uint8_t key[4];
+    unsigned phase = 0;
+    wsr_socket_mask_key(key);
+    to += wsr_frame_write(to, (uint8_t)(WSR_FRAME_FIN | opcode_of(kind)), source->len, key);
+    if (WSR_LIKELY(source->parts_count == 1)) {
+        if (source->len > 0)
+            simd->mask_copy(to, source->parts->iov_base, source->len, key, 0);
+        return;
+    }
+    start_reading(&reader, source);
+    for (struct wsr_bytes bytes = read_on(&reader); bytes.len > 0; bytes = read_on(&reader)) {
+        simd->mask_copy(to, bytes.data, bytes.len, key, phase);
+        to += bytes.len;
+        phase = (unsigned)((phase + bytes.len) & 3);
+    }
+}
+
+static int refuse_for_slab(struct wsr_socket *socket, uint64_t len)
+{
+    return refuse_for_quota(socket, len, "no send slab is free");
+}
+
+static int refuse_for_cap(struct wsr_socket *socket, uint64_t len)
+{
+    return refuse_for_quota(socket, len, "the send queue is over send_queue_max_bytes");
+}
+
+/* A small message, on the thread that turns the worker: straight into the connection's queue, behind those that wait
+ * there. No command, and no chunk of its own. */
+static int write_in_place(struct wsr_socket *socket, enum wsr_kind kind, const struct source *source)
+{
+    struct wsr_conn *conn = socket->link.conn;
+    struct wsr_slab *slab = socket->worker->host.slab;
+    uint32_t head_bytes = (uint32_t)wsr_frame_head_bytes(source->len, true);
+    struct wsr_chunk *chunk = wsr_queue_open_end(&conn->queue, slab, head_bytes + (uint32_t)source->len);
+    if (chunk == NULL)
+        return refuse_for_slab(socket, source->len);
+    if (!count_sent(socket, source->len)) {
+        if (chunk->used == 0)
+            wsr_slab_give(slab, chunk);
+        return refuse_for_cap(socket, source->len);
+    }
+    write_whole(chunk->data + chunk->used, kind, source);
+    wsr_conn_extend(conn, chunk, head_bytes, (uint32_t)source->len);
+    return 0;
+}
+
+/* What a command would ask for can be done at once: nothing that was asked for before is still on its way. */
+static bool is_at_hand(const struct wsr_socket *socket)
+{
+    return wsr_worker_is_at_hand(socket->worker) && socket->link.conn != NULL &&
+           wsr_conn_takes_messages(socket->link.conn);
+}
+
 static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const struct source *source)
 {
     struct wsr_slab *slab = socket->worker->host.slab;
@@ -155,14 +219,21 @@ static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const st
         return wsr_error_set(WSR_ERR_ARGUMENT, "a message of %llu bytes can never fit the send queue; raise "
                              "send_queue_max_bytes and send_pool_bytes, or fragment_bytes",
                              (unsigned long long)source->len);
+    bool at_hand = is_at_hand(socket);
+    if (at_hand && cut.frames_count == 1 && source->len + WSR_FRAME_HEAD_MAX <= WSR_QUEUE_GATHER_MAX)
+        return write_in_place(socket, kind, source);
     struct wsr_chunk *first = wsr_fragment_take(&cut, slab);
     if (first == NULL)
-        return refuse_for_quota(socket, source->len, "no send slab is free");
+        return refuse_for_slab(socket, source->len);
     if (!count_sent(socket, source->len)) {
         wsr_slab_give_all(slab, first);
-        return refuse_for_quota(socket, source->len, "the send queue is over send_queue_max_bytes");
+        return refuse_for_cap(socket, source->len);
     }
     write_message(first, kind, source, &cut);
+    if (at_hand) {
+        wsr_conn_send(socket->link.conn, first);
+        return 0;
+    }
     first->command.subject = &socket->link;
     first->command.kind = WSR_COMMAND_SEND;
     wsr_worker_push(socket->worker, &first->command);
@@ -294,7 +365,7 @@ int wsr_close(struct wsr_socket *socket, int code, const char *reason, size_t re
     if (code == 0 && reason_len > 0)
         code = 1000;                                    /* CLOSE-10 */
     uint8_t key[4];
-    wsr_socket_random(key, sizeof key);
+    wsr_socket_mask_key(key);
     struct wsr_chunk *frame = wsr_queue_close_frame(socket->worker->host.slab, (uint16_t)code,
                                                     wsr_bytes_of(reason, reason_len), key);
     if (frame == NULL)

@@ -39,13 +39,17 @@ struct wsr_chunk {
     uint32_t sent;                    /* of used, accepted by the kernel */
     uint32_t used;
     uint32_t overhead;                /* bytes at the front that are no payload */
-    uint32_t frame_bytes;             /* several whole frames of so many bytes each, with overhead in front; 0 = one */
+    /* several whole frames of so many bytes each, with overhead in front; 0 = one; or WSR_CHUNK_GATHERS */
+    uint32_t frame_bytes;
     uint8_t size_class;
     bool starts_frame;                /* a control frame may stand before it; the first of a message does */
     bool is_control;                  /* request, Close, Pong: neither payload nor a message */
     bool is_pong;
     uint8_t data[];
 };
+
+/* Whole messages of one frame each, of any lengths, which the frames themselves tell; overhead is that of all. */
+#define WSR_CHUNK_GATHERS UINT32_MAX
 
 #define WSR_SLAB_CONTROL_MAX 192u     /* bytes that every chunk can hold */
 

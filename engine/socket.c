@@ -27,11 +27,17 @@ enum wsr_ready_state wsr_socket_ready_state(const struct wsr_socket *socket)
     return (enum wsr_ready_state)atomic_load_explicit(&socket->ready_state, memory_order_acquire);
 }
 
+/* Each thread has its own stream: no lock, and none sees another's. */
+static _Thread_local struct wsr_entropy entropy;
+
 void wsr_socket_random(void *out, size_t len)
 {
-    /* Each thread has its own stream: no lock, and none sees another's. */
-    static _Thread_local struct wsr_entropy entropy;
     wsr_entropy_take(&entropy, out, len);
+}
+
+void wsr_socket_mask_key(uint8_t key[4])
+{
+    wsr_entropy_take(&entropy, key, 4);
 }
 
 /* ---- Opening ---- */

@@ -29,8 +29,9 @@ struct wsr_socket {
 bool wsr_socket_enter(struct wsr_socket *socket, enum wsr_ready_state from, enum wsr_ready_state to);
 /* Free it: nothing refers to it any more. */
 void wsr_socket_free(struct wsr_socket *socket);
-/* Mask keys and nonces for the calling thread. */
+/* A nonce, or a mask key, for the calling thread. */
 void wsr_socket_random(void *out, size_t len);
+void wsr_socket_mask_key(uint8_t key[4]);
 /* Let bufferedAmount take note of a new turn, before it is read or grows. */
 void wsr_socket_note_turn(struct wsr_socket *socket);
 

@@ -37,6 +37,24 @@ static void wake_if(struct wsr_worker *w, _Atomic uint32_t *flag)
         driver_of(w)->ops->wake(driver_of(w));
 }
 
+/* A number that no other thread of this process ever has; 0 is none. */
+static uint64_t thread_number(void)
+{
+    static _Atomic uint64_t last;
+    static _Thread_local uint64_t mine;
+    if (WSR_UNLIKELY(mine == 0))      /* relaxed: only the number must be its own; no partner */
+        mine = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+    return mine;
+}
+
+bool wsr_worker_is_at_hand(const struct wsr_worker *w)
+{
+    /* Relaxed: who finds its own number wrote it, and the flag too. Whoever waits elsewhere is to be woken, and that is
+     * what a command does. */
+    return w->is_inline && atomic_load_explicit(&w->turner, memory_order_relaxed) == thread_number() &&
+           atomic_load_explicit(&w->asleep, memory_order_relaxed) == 0 && !wsr_worker_has_commands(w);
+}
+
 static void wake_host(struct wsr_conn_host *host)
 {
     wake_if(worker_of(host), &worker_of(host)->asleep);
@@ -302,8 +320,11 @@ static void read_clock(struct wsr_worker *w)
 int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
 {
     struct wsr_conn_host *host = &w->host;
-    if (w->is_inline)
+    if (w->is_inline) {
         wake_up(w);
+        /* Relaxed: see wsr_worker_is_at_hand(). */
+        atomic_store_explicit(&w->turner, thread_number(), memory_order_relaxed);
+    }
     read_clock(w);
     host->receives_started = 0;
     host->goes_on = false;

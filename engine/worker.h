@@ -24,6 +24,8 @@ struct wsr_worker {
     struct wsr_completion *completions;
     _Atomic int32_t error;               /* of the driver, once broken: negative errno; read by the consumer */
     bool is_inline;                      /* the consumer's thread turns it */
+    /* inline: number of that thread, 0 = none yet; any thread asks whether it is its own */
+    _Atomic uint64_t turner;
     bool owns_driver;
     _Atomic uint64_t turns, completions_count;
     /* 1 while the worker sleeps or is about to: whoever pushes a command then wakes it. Pairs: wsr_worker_push(). */
@@ -57,6 +59,9 @@ void wsr_worker_run(struct wsr_worker *worker);
 void wsr_worker_stop(struct wsr_worker *worker);
 /* Any thread: hand over a command and wake the worker if it sleeps. */
 void wsr_worker_push(struct wsr_worker *worker, struct wsr_command *command);
+/* Is this the thread that turns the worker, between two turns and with nothing on its way that was asked for before?
+ * Then it may do at once what a command would ask for. */
+bool wsr_worker_is_at_hand(const struct wsr_worker *worker);
 /* Consumer, or any thread that released a hold: memory or room came back. */
 void wsr_worker_consumed(struct wsr_worker *worker);
 /* Owner's thread. Are commands waiting? Would a turn do something even without a completion? */

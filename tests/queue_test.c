@@ -434,6 +434,131 @@ static void any_mix_of_steps_keeps_frames_whole_and_in_order(void **state)
     }
 }
 
+/* ---- Messages that gather in one chunk ---- */
+
+#define HEAD_BYTES 6u             /* of a masked frame with less than 126 bytes */
+
+/* A frame as wsr_send() writes it, of @bytes payload: the letter @letter again and again, with a key of zeros. */
+static void gather(struct bench *bench, char letter, uint32_t bytes)
+{
+    static const uint8_t key[4] = { 0 };
+    struct wsr_chunk *chunk = wsr_queue_open_end(&bench->queue, bench->slab, HEAD_BYTES + bytes);
+    assert_non_null(chunk);
+    uint8_t *to = chunk->data + chunk->used;
+    assert_int_equal(wsr_frame_write(to, WSR_FRAME_FIN | WSR_OPCODE_TEXT, bytes, key), HEAD_BYTES);
+    memset(to + HEAD_BYTES, letter, bytes);
+    wsr_queue_extend(&bench->queue, chunk, HEAD_BYTES, bytes);
+}
+
+/* Payload of @count frames of @sizes within their first @bytes. */
+static uint64_t payload_within(const uint32_t *sizes, unsigned count, size_t bytes)
+{
+    uint64_t payload = 0;
+    for (unsigned i = 0; i < count && bytes > HEAD_BYTES; i++) {
+        size_t rest = bytes - HEAD_BYTES;
+        payload += rest < sizes[i] ? rest : sizes[i];
+        bytes = rest > sizes[i] ? rest - sizes[i] : 0;
+    }
+    return payload;
+}
+
+/* SEND-09, SEND-15, BUF-05: lengths of all kinds, every pair of short ends. */
+static void gathered_messages_leave_in_order_at_every_split(void **state)
+{
+    static const uint32_t sizes[] = { 3, 0, 125, 1, 40 };
+    enum { COUNT = sizeof sizes / sizeof sizes[0], BYTES = COUNT * HEAD_BYTES + 169 };
+    (void)state;
+    for (size_t first = 0; first <= BYTES; first += first < 20 || first > 150 ? 1 : 7) {
+        for (size_t second = first; second <= BYTES; second++) {
+            struct bench bench;
+            open_bench(&bench);
+            for (unsigned i = 0; i < COUNT; i++)
+                gather(&bench, (char)('a' + i), sizes[i]);
+            assert_int_equal(launch(&bench), BYTES);
+            land(&bench, first);
+            assert_int_equal(bench.credit, payload_within(sizes, COUNT, first));
+            if (first < BYTES) {
+                launch(&bench);
+                land(&bench, second - first);
+                assert_int_equal(bench.credit, payload_within(sizes, COUNT, second));
+            }
+            drain(&bench);
+            assert_int_equal(bench.credit, 169);
+            assert_int_equal(bench.wire_bytes, BYTES);
+            for (unsigned i = 0, at = 0; i < COUNT; at += HEAD_BYTES + sizes[i++]) {
+                assert_int_equal(bench.wire[at + 1] & 0x7F, sizes[i]);
+                for (uint32_t k = 0; k < sizes[i]; k++)
+                    assert_int_equal(bench.wire[at + HEAD_BYTES + k], 'a' + i);
+            }
+            close_bench(&bench);
+        }
+    }
+}
+
+static void a_burst_leaves_in_one_part_from_the_second_on(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 16; i++)
+            gather(&bench, 'x', 64);
+        assert_int_equal(launch(&bench), 16 * 70);
+        assert_int_equal(bench.parts_count, round == 0 ? 2 : 1);
+        land(&bench, 16 * 70);
+    }
+    gather(&bench, 'x', 64);
+    launch(&bench);
+    gather(&bench, 'y', 64);                  /* not behind what is in flight */
+    assert_int_equal(bench.parts[0].iov_len, 70);
+    assert_int_equal(bench.queue.first->used, 70);
+    land(&bench, 70);
+    assert_int_equal(launch(&bench), 70);
+    land(&bench, 70);
+    drain(&bench);
+    close_bench(&bench);
+}
+
+/* CLOSE-20: of messages in one chunk the half sent one is finished, the others go; and what is in flight stays. */
+static void gathered_messages_that_were_not_begun_can_be_dropped(void **state)
+{
+    (void)state;
+    for (size_t sent = 0; sent <= 108; sent++) {
+        struct bench bench;
+        open_bench(&bench);
+        for (unsigned i = 0; i < 3; i++)
+            gather(&bench, (char)('a' + i), 30);
+        launch(&bench);
+        wsr_queue_drop_messages(&bench.queue, bench.slab);
+        assert_int_equal(bench.queue.first->used, 108);
+        land(&bench, sent);
+        wsr_queue_drop_messages(&bench.queue, bench.slab);
+        drain(&bench);
+        size_t frames = (sent + 35) / 36;
+        assert_int_equal(bench.wire_bytes, frames * 36);
+        assert_int_equal(bench.credit, frames * 30);
+        close_bench(&bench);
+    }
+}
+
+/* CTL-02, SEND-09 */
+static void control_frames_and_larger_messages_keep_their_places_among_gathered_ones(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    gather(&bench, 'a', 1);
+    push(&bench, "large");
+    gather(&bench, 'b', 1);
+    push_pong(&bench, "pong");
+    push_close(&bench, "close");
+    drain(&bench);
+    static const char order[] = "pong" "\x81\x81\0\0\0\0a" "large" "\x81\x81\0\0\0\0b" "close";
+    assert_int_equal(bench.wire_bytes, sizeof order - 1);
+    assert_memory_equal(bench.wire, order, sizeof order - 1);
+    close_bench(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -449,6 +574,10 @@ int main(void)
         cmocka_unit_test(the_last_chunk_of_a_queue_can_be_a_dropped_pong),
         cmocka_unit_test(control_frames_are_whole_and_masked),
         cmocka_unit_test(what_was_not_begun_can_be_dropped),
+        cmocka_unit_test(gathered_messages_leave_in_order_at_every_split),
+        cmocka_unit_test(a_burst_leaves_in_one_part_from_the_second_on),
+        cmocka_unit_test(gathered_messages_that_were_not_begun_can_be_dropped),
+        cmocka_unit_test(control_frames_and_larger_messages_keep_their_places_among_gathered_ones),
         cmocka_unit_test(any_mix_of_steps_keeps_frames_whole_and_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
