@@ -471,6 +471,8 @@ static void utf8_byte_by_byte_equals_the_reference(void **state)
     }
 }
 
+static const char *own_path;    /* argv[0] */
+
 /* Runs this binary anew with WSRING_SIMD=@value; gives its "name|text". NULL leaves the variable unset. */
 static void choice_of_child(const char *value, char *out, size_t out_bytes)
 {
@@ -486,7 +488,11 @@ static void choice_of_child(const char *value, char *out, size_t out_bytes)
         dup2(ends[1], STDOUT_FILENO);
         if (value ? setenv("WSRING_SIMD", value, 1) : unsetenv("WSRING_SIMD"))
             _exit(126);
-        execl("/proc/self/exe", "simd_test", "--choice", (char *)NULL);
+        const char *emulator = getenv("SIMD_TEST_EMULATOR");    /* set by tests/neon: /proc/self/exe is that then */
+        if (emulator)
+            execlp(emulator, emulator, own_path, "--choice", (char *)NULL);
+        else
+            execl("/proc/self/exe", "simd_test", "--choice", (char *)NULL);
         _exit(127);
     }
     close(ends[1]);
@@ -729,6 +735,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_level_that_is_not_offered_is_not_obeyed_and_says_so),
     };
 
+    own_path = argv[0];
     if (argc == 2 && strcmp(argv[1], "--choice") == 0)
         return printf("%s|%s", wsr_simd()->name, wsr_simd_choice_text()) < 0;
     if (argc == 2 && strcmp(argv[1], "--bench") == 0)
