@@ -5,6 +5,7 @@
 #include <simde/x86/avx512.h>
 
 #include "simd/mask.h"
+#include "simd/part_avx512.h"
 
 typedef simde__m512i vec;
 #define VEC sizeof(vec)
@@ -29,34 +30,12 @@ static inline void store_aligned(uint8_t *to, vec v)
     simde_mm512_store_si512(to, v);
 }
 
-/* @len is 0 to 32. */
-static inline void apply_upto32(uint8_t *to, const uint8_t *from, size_t len, uint32_t word)
+/* @len is less than a vector. */
+static inline void apply_part(uint8_t *to, const uint8_t *from, size_t len, uint32_t word)
 {
-    if (len <= 16) {
-        wsr_mask_upto16(to, from, len, word);
-        return;
-    }
-    simde__m128i head = simde_mm_loadu_si128((const simde__m128i *)(const void *)from);
-    simde__m128i tail = simde_mm_loadu_si128((const simde__m128i *)(const void *)(from + len - 16));
-    head = simde_mm_xor_si128(head, simde_mm_set1_epi32((int32_t)word));
-    tail = simde_mm_xor_si128(tail, simde_mm_set1_epi32((int32_t)wsr_mask_turn(word, len)));
-    simde_mm_storeu_si128((simde__m128i *)(void *)to, head);
-    simde_mm_storeu_si128((simde__m128i *)(void *)(to + len - 16), tail);
-}
+    uint64_t mask = wsr_part_mask(len);
 
-/* @len is 0 to 64. */
-static inline void apply_short(uint8_t *to, const uint8_t *from, size_t len, uint32_t word)
-{
-    if (len <= 32) {
-        apply_upto32(to, from, len, word);
-        return;
-    }
-    simde__m256i head = simde_mm256_loadu_si256((const simde__m256i *)(const void *)from);
-    simde__m256i tail = simde_mm256_loadu_si256((const simde__m256i *)(const void *)(from + len - 32));
-    head = simde_mm256_xor_si256(head, simde_mm256_set1_epi32((int32_t)word));
-    tail = simde_mm256_xor_si256(tail, simde_mm256_set1_epi32((int32_t)wsr_mask_turn(word, len)));
-    simde_mm256_storeu_si256((simde__m256i *)(void *)to, head);
-    simde_mm256_storeu_si256((simde__m256i *)(void *)(to + len - 32), tail);
+    wsr_part_store(to, mask, simde_mm512_xor_si512(wsr_part_load(mask, from), spread(word)));
 }
 
 /* @len is more than 8 vectors: aligned stores from the first boundary on, the ends by overlap. */
@@ -90,8 +69,8 @@ static void apply_long(uint8_t *to, const uint8_t *from, size_t len, uint32_t wo
 
 static inline void apply(uint8_t *to, const uint8_t *from, size_t len, uint32_t word)
 {
-    if (len <= VEC) {
-        apply_short(to, from, len, word);
+    if (len < VEC) {
+        apply_part(to, from, len, word);
         return;
     }
     if (len > 8 * VEC) {

@@ -8,8 +8,10 @@
 #ifndef WSR_SIMD_UTF8_H
 #define WSR_SIMD_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "simd/kernels.h"
 
@@ -34,6 +36,51 @@ enum wsr_utf8_state {
  * @in starts at a boundary. Less than @len is allowed for short rests and when an error was seen.
  */
 typedef size_t wsr_utf8_search(const uint8_t *in, size_t len);
+
+/* Whether the vectors at four places are ASCII. */
+typedef bool wsr_utf8_vectors_are_ascii(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d);
+
+/* @len is 0 to 16. */
+static inline bool wsr_utf8_upto16_is_ascii(const uint8_t *in, size_t len)
+{
+    uint64_t head = 0, tail = 0;
+
+    if (len >= 8) {
+        memcpy(&head, in, 8);
+        memcpy(&tail, in + len - 8, 8);
+    } else if (len >= 4) {
+        memcpy(&head, in, 4);
+        memcpy(&tail, in + len - 4, 4);
+    } else if (len > 0) {
+        return (in[0] | in[len / 2] | in[len - 1]) < 0x80;
+    }
+    return ((head | tail) & 0x8080808080808080u) == 0;
+}
+
+/*
+ * A number of bytes at the start of @in that are ASCII: @len when all are. Most messages are, and they need neither the
+ * automaton nor a look at what comes before a byte. @len is at least @vec, the size of a vector. @vectors is a constant
+ * of the caller, so that it is compiled into it.
+ */
+static inline size_t wsr_utf8_ascii_run(const uint8_t *in, size_t len, size_t vec, wsr_utf8_vectors_are_ascii *vectors)
+{
+    size_t block = 4 * vec;
+
+    if (len <= block) {
+        /* Vectors may overlap or be the same: a branch for each length costs more where lengths come in no order. */
+        size_t last = len - vec;
+        size_t second = vec < last ? vec : last;
+        size_t third = 2 * vec < last ? 2 * vec : last;
+        return vectors(in, in + second, in + third, in + last) ? len : 0;
+    }
+    const uint8_t *at = in, *last = in + len - block;
+    do {
+        if (!vectors(at, at + vec, at + 2 * vec, at + 3 * vec))
+            return (size_t)(at - in);
+        at += block;
+    } while (at < last);
+    return vectors(last, last + vec, last + 2 * vec, last + 3 * vec) ? len : (size_t)(at - in);
+}
 
 /* The start of the code point that ends at or is open at @at; no earlier than @start. */
 static inline size_t wsr_utf8_reopen(const uint8_t *in, size_t start, size_t at)

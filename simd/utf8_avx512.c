@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <simde/x86/avx512.h>
 
+#include "simd/part_avx512.h"
 #include "simd/utf8.h"
 #include "simd/utf8_tables.h"
 
@@ -81,6 +82,22 @@ static inline vec errors(vec now, vec back1, vec back2, vec back3)
     return simde_mm512_xor_si512(pair, due);
 }
 
+/* The vector at @in, which has at least three bytes before it that belong to the same input. */
+static inline vec errors_at(const uint8_t *in)
+{
+    return errors(load(in), load(in - 1), load(in - 2), load(in - 3));
+}
+
+/* The same of the first @len bytes, less than a vector. What is after them is no error. */
+static inline bool is_valid_part(const uint8_t *in, size_t len)
+{
+    uint64_t mask = wsr_part_mask(len);
+    vec wrong = errors(wsr_part_load(mask, in), wsr_part_load(mask, in - 1), wsr_part_load(mask, in - 2),
+                       wsr_part_load(mask, in - 3));
+
+    return (simde_mm512_test_epi8_mask(wrong, wrong) & mask) == 0;
+}
+
 /* Read from VEC - n on, these are the places of the last n bytes of one vector and the first ones of the next. */
 #define COUNT8(n) n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7
 #define COUNT32(n) COUNT8(n), COUNT8(n + 8), COUNT8(n + 16), COUNT8(n + 24)
@@ -92,24 +109,41 @@ static inline vec moved(vec before, vec now, size_t back)
     return simde_mm512_permutex2var_epi8(before, load(counting + VEC - back), now);
 }
 
-/* The vector at @in, which has at least three bytes before it that belong to the same input. */
-static inline vec errors_at(const uint8_t *in)
-{
-    return errors(load(in), load(in - 1), load(in - 2), load(in - 3));
-}
-
-/* The first vector: nothing comes before it. */
-static inline vec errors_first(const uint8_t *in)
+/* The first vector, of which the bytes of @mask belong to the input: nothing comes before it. */
+static inline bool is_valid_start(vec now, uint64_t mask)
 {
     vec none = simde_mm512_setzero_si512();
-    vec now = load(in);
+    vec wrong = errors(now, moved(none, now, 1), moved(none, now, 2), moved(none, now, 3));
 
-    return errors(now, moved(none, now, 1), moved(none, now, 2), moved(none, now, 3));
+    return (simde_mm512_test_epi8_mask(wrong, wrong) & mask) == 0;
 }
 
 static inline vec block_or(const uint8_t *in)
 {
     return either(either(load(in), load(in + VEC)), either(load(in + 2 * VEC), load(in + 3 * VEC)));
+}
+
+static inline bool vectors_are_ascii(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d)
+{
+    return is_ascii(either(either(load(a), load(b)), either(load(c), load(d))));
+}
+
+/* As wsr_utf8_ascii_run(), of any length. */
+static inline size_t ascii_run(const uint8_t *in, size_t len)
+{
+    if (len > BLOCK)
+        return wsr_utf8_ascii_run(in, len, VEC, vectors_are_ascii);
+    if (len == 0)
+        return 0;
+    /* All are whole, or all are the same part of one: without a branch, for lengths come in no order. */
+    size_t used = len < VEC ? len : VEC;
+    uint64_t mask = UINT64_MAX >> (VEC - used);
+    size_t last = len - used;
+    size_t second = VEC < last ? VEC : last;
+    size_t third = 2 * VEC < last ? 2 * VEC : last;
+    vec low = either(wsr_part_load(mask, in), wsr_part_load(mask, in + second));
+    vec high = either(wsr_part_load(mask, in + third), wsr_part_load(mask, in + last));
+    return is_ascii(either(low, high)) ? len : 0;
 }
 
 /* @at is a boundary; whole blocks of ASCII are left behind. */
@@ -125,24 +159,24 @@ static inline vec block_errors(const uint8_t *in)
     return either(either(errors_at(in), errors_at(in + VEC)), either(errors_at(in + 2 * VEC), errors_at(in + 3 * VEC)));
 }
 
-/* Less than a block is left from @at on. The last vector overlaps what is checked already. */
+/* Less than a block is left from @at on. */
 static inline size_t search_rest(const uint8_t *in, size_t at, size_t len)
 {
     for (; len - at >= VEC; at += VEC) {
         if (!is_zero(errors_at(in + at)))
             return at;
     }
-    if (at == len || len < VEC + 3 || !is_zero(errors_at(in + len - VEC)))
-        return at;
-    return len;
+    return at == len || is_valid_part(in + at, len - at) ? len : at;
 }
 
 static inline size_t search(const uint8_t *in, size_t len)
 {
-    if (len < VEC)
-        return 0;
+    if (len < VEC) {
+        uint64_t mask = wsr_part_mask(len);
+        return is_valid_start(wsr_part_load(mask, in), mask) ? len : 0;
+    }
     bool open = !is_ascii(load(in));    /* a code point may be open at the end of what is checked */
-    if (open && !is_zero(errors_first(in)))
+    if (open && !is_valid_start(load(in), UINT64_MAX))
         return 0;
 
     size_t at = VEC;
@@ -161,10 +195,16 @@ static inline size_t search(const uint8_t *in, size_t len)
     return search_rest(in, at, len);
 }
 
+/* What is not ASCII from @at on, or starts within a code point. Apart, so that ASCII needs no stack. */
+WSR_SIMD_APART static size_t check_rest(uint32_t *state, const uint8_t *in, size_t len, size_t at)
+{
+    return at + wsr_utf8_run(state, in + at, len - at, search);
+}
+
 size_t wsr_utf8_avx512_check(uint32_t *state, const uint8_t *in, size_t len)
 {
-    if (len < 2 * VEC)
-        return wsr_utf8_avx2_check(state, in, len);    /* shorter vectors leave less to the automaton */
-    return wsr_utf8_run(state, in, len, search);
+    size_t at = *state == WSR_UTF8_BOUNDARY ? ascii_run(in, len) : 0;
+
+    return at == len ? len : check_rest(state, in, len, at);
 }
 #endif

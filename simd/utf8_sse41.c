@@ -74,6 +74,18 @@ static inline vec block_or(const uint8_t *in)
     return either(either(load(in), load(in + VEC)), either(load(in + 2 * VEC), load(in + 3 * VEC)));
 }
 
+static inline bool vectors_are_ascii(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d)
+{
+    return is_ascii(either(either(load(a), load(b)), either(load(c), load(d))));
+}
+
+static inline size_t ascii_run(const uint8_t *in, size_t len)
+{
+    if (len < VEC)
+        return wsr_utf8_upto16_is_ascii(in, len) ? len : 0;
+    return wsr_utf8_ascii_run(in, len, VEC, vectors_are_ascii);
+}
+
 /* @at is a boundary; whole blocks of ASCII are left behind, two per branch while that goes. */
 static inline size_t skip_ascii(const uint8_t *in, size_t at, size_t len)
 {
@@ -125,8 +137,16 @@ static inline size_t search(const uint8_t *in, size_t len)
     return search_rest(in, at, len);
 }
 
+/* What is not ASCII from @at on, or starts within a code point. Apart, so that ASCII needs no stack. */
+WSR_SIMD_APART static size_t check_rest(uint32_t *state, const uint8_t *in, size_t len, size_t at)
+{
+    return at + wsr_utf8_run(state, in + at, len - at, search);
+}
+
 size_t wsr_utf8_sse41_check(uint32_t *state, const uint8_t *in, size_t len)
 {
-    return wsr_utf8_run(state, in, len, search);
+    size_t at = *state == WSR_UTF8_BOUNDARY ? ascii_run(in, len) : 0;
+
+    return at == len ? len : check_rest(state, in, len, at);
 }
 #endif
