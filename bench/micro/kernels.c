@@ -7,6 +7,7 @@
 
 #include "bench.h"
 #include "clock.h"
+#include "other.h"
 #include "simd/simd.h"
 
 #define BYTES_MAX (1u << 20)
@@ -17,6 +18,7 @@ struct kernels {
     size_t len;
     uint64_t slice_ns;
     const struct wsr_simd *simd;
+    struct wsr_other *other;
 };
 
 /* A pointer that the compiler cannot see through, so that both sides pay for a call. */
@@ -124,6 +126,12 @@ static int run_validate(void *context, struct wsr_row_measure *out)
     return repeat(context, validate, out);
 }
 
+static int run_other(void *context, struct wsr_row_measure *out)
+{
+    const struct kernels *k = context;
+    return wsr_other_run(k->other, k->from, k->len, k->slice_ns, out);
+}
+
 static int mask_rows(const struct wsr_table *table, struct kernels *k)
 {
     static const size_t sizes[] = { 64, 128, 256, 1024, 4096, 16384, 65536, 262144, BYTES_MAX };
@@ -149,6 +157,9 @@ static void fill_pattern(uint8_t *to, size_t len, const char *pattern)
     memset(to + used, ' ', len - used);
 }
 
+#define ASCII_TEXT "{\"price\":1.25,\"size\":100}"
+#define MIXED_TEXT "Gr\xc3\xbc\xc3\x9f" "e \xd0\x9c\xd0\xb8\xd1\x80 \xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80! "
+
 static int utf8_rows(const struct wsr_table *table, struct kernels *k)
 {
     static const struct {
@@ -156,11 +167,10 @@ static int utf8_rows(const struct wsr_table *table, struct kernels *k)
         size_t len;
         double reach;
     } cases[] = {
-        { "utf8-ascii-4096", "UTF-8 validation, ASCII", "{\"price\":1.25,\"size\":100}", 4096, 0.90 },
-        { "utf8-ascii-65536", "UTF-8 validation, ASCII", "{\"price\":1.25,\"size\":100}", 65536, 0.90 },
-        { "utf8-ascii-1048576", "UTF-8 validation, ASCII", "{\"price\":1.25,\"size\":100}", BYTES_MAX, 0.90 },
-        { "utf8-mixed-4096", "UTF-8 validation, mixed text",
-          "Gr\xc3\xbc\xc3\x9f" "e \xd0\x9c\xd0\xb8\xd1\x80 \xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80! ", 4096, 0.13 },
+        { "utf8-ascii-4096", "UTF-8 validation, ASCII", ASCII_TEXT, 4096, 0.90 },
+        { "utf8-ascii-65536", "UTF-8 validation, ASCII", ASCII_TEXT, 65536, 0.90 },
+        { "utf8-ascii-1048576", "UTF-8 validation, ASCII", ASCII_TEXT, BYTES_MAX, 0.90 },
+        { "utf8-mixed-4096", "UTF-8 validation, mixed text", MIXED_TEXT, 4096, 0.13 },
     };
     int rc = 0;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0] && rc == 0; i++) {
@@ -176,6 +186,32 @@ static int utf8_rows(const struct wsr_table *table, struct kernels *k)
     return rc;
 }
 
+/* Against another validator, when there is one. */
+static int other_rows(const struct wsr_table *table, struct kernels *k)
+{
+    static const size_t sizes[] = { 4096, 65536, BYTES_MAX };
+    struct wsr_other other = { .child = -1 };
+    int rc = 0;
+    if (table->utf8_other == NULL)
+        return 0;
+    if (wsr_other_open(&other, table->utf8_other) < 0)
+        return -1;
+    k->other = &other;
+    for (size_t i = 0; i < 2 * sizeof sizes / sizeof sizes[0] && rc == 0; i++) {
+        bool mixed = i % 2 == 0;
+        struct wsr_row row = {
+            .what = mixed ? "UTF-8 validation, mixed text" : "UTF-8 validation, ASCII", .unit = WSR_ROW_BYTES_PER_S,
+            .reach = 1.0, .context = k, .sides = { { k->simd->name, run_validate }, { "utf-8-validate", run_other } }
+        };
+        k->len = sizes[i / 2];
+        snprintf(row.name, sizeof row.name, "utf8-npm-%s-%zu", mixed ? "mixed" : "ascii", k->len);
+        fill_pattern(k->from, k->len, mixed ? MIXED_TEXT : ASCII_TEXT);
+        rc = wsr_row_measure(table, &row);
+    }
+    wsr_other_close(&other);
+    return rc;
+}
+
 int wsr_kernels_rows(const struct wsr_table *table)
 {
     struct kernels k = { .to = aligned_alloc(4096, BYTES_MAX), .from = aligned_alloc(4096, BYTES_MAX),
@@ -187,6 +223,8 @@ int wsr_kernels_rows(const struct wsr_table *table)
         rc = mask_rows(table, &k);
         if (rc == 0)
             rc = utf8_rows(table, &k);
+        if (rc == 0)
+            rc = other_rows(table, &k);
     }
     free(k.to);
     free(k.from);

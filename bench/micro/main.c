@@ -21,6 +21,7 @@
 struct options {
     const char *row;
     const char *json;
+    const char *utf8_other;
     uint64_t rounds;
     uint64_t window;
     bool quick;
@@ -38,6 +39,8 @@ static const struct wsr_option table_of_options[] = {
       .help = "receive window of every connection; 0 = the machine's (1 MiB)" },
     { .name = "json", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(json),
       .help = "write the figures there too" },
+    { .name = "utf8-other", .value = "COMMAND", .kind = WSR_OPTION_TEXT, .offset = AT(utf8_other),
+      .help = "another UTF-8 validator, for utf8-npm-*: see bench/micro/utf8-npm" },
     { .name = NULL }
 };
 
@@ -52,7 +55,8 @@ static void write_help(FILE *to)
                 "Measures the engine against what this machine can do at best, in turns, and prints ratios of the\n"
                 "same round: median, (least to most), what is to be reached, and ok or short. Figures never make it\n"
                 "fail. Rows: memory roundtrip ingest-1 ingest-1-text ingest-1000 echo echo-deep\n"
-                "hop-stream hop-latency mask-SIZE utf8-ascii-SIZE utf8-mixed-SIZE\n\n");
+                "hop-stream hop-latency mask-SIZE utf8-ascii-SIZE utf8-mixed-SIZE\n"
+                "utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");
     wsr_option_write_help(to, table_of_options);
 }
 
@@ -115,7 +119,8 @@ static int run(const struct options *options, struct wsr_json *json)
         .slice_ns = options->quick ? 60000000 : 400000000,
         .warmup_ns = options->quick ? 30000000 : 80000000,
         .wanted = options->row,
-        .json = json
+        .json = json,
+        .utf8_other = options->utf8_other
     };
     int client_cpu, server_cpu, status = 0;
     char window[128];

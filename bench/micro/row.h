@@ -48,6 +48,7 @@ struct wsr_table {
     uint64_t warmup_ns;         /* before it */
     const char *wanted;         /* pattern of the names of rows, as of a shell; NULL = all */
     struct wsr_json *json;      /* NULL for none; inside the list of rows */
+    const char *utf8_other;     /* command of another UTF-8 validator, see other.h; NULL for none */
 };
 
 /* Sorts @values. */
