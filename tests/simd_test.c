@@ -576,8 +576,12 @@ struct bench {
     uint8_t *to;
     uint8_t *from;
     size_t len;
+    const uint16_t *lens;       /* LENS_COUNT, one for each call, and @len is their mean; NULL = @len for every call */
     const struct wsr_simd *level;
 };
+
+/* So many that no branch predictor learns them by heart. */
+#define LENS_COUNT 65536
 
 /* Pointers the compiler cannot see through, so that both sides pay for a call. */
 static void *(*volatile copy_bytes)(void *, const void *, size_t) = memcpy;
@@ -635,12 +639,16 @@ static void do_once(enum work work, const struct bench *b)
 
 static double ns_per_call(enum work work, const struct bench *b)
 {
-    size_t calls = (4u << 20) / (b->len + 64) + 1;
+    size_t calls = b->lens ? LENS_COUNT : (4u << 20) / (b->len + 64) + 1;
+    struct bench one = *b;
     struct timespec begin, end;
 
     clock_gettime(CLOCK_MONOTONIC, &begin);
-    for (size_t i = 0; i < calls; i++)
-        do_once(work, b);
+    for (size_t i = 0; i < calls; i++) {
+        if (b->lens)
+            one.len = b->lens[i];
+        do_once(work, &one);
+    }
     clock_gettime(CLOCK_MONOTONIC, &end);
     return ((double)(end.tv_sec - begin.tv_sec) * 1e9 + (double)(end.tv_nsec - begin.tv_nsec)) / (double)calls;
 }
@@ -671,37 +679,68 @@ static void report(const char *what, enum work work, enum work reference, const 
         ratios[i] = theirs[i] / ours[i];
     }
     double ns = median(ours, ROUNDS_COUNT);
-    printf("%-18s %-9s %8zu B %9.1f ns %7.2f GB/s  %5.2f of the reference (%.1f ns)\n", what, b->level->name, b->len,
+    printf("%-24s %-9s %8zu B %9.1f ns %7.2f GB/s  %5.2f of the reference (%.1f ns)\n", what, b->level->name, b->len,
            ns, (double)b->len / ns, median(ratios, ROUNDS_COUNT), median(theirs, ROUNDS_COUNT));
+}
+
+static const char *const bench_texts[][2] = {
+    {"utf8 ascii", "{\"price\":1.25,\"size\":100}"},
+    {"utf8 mixed",
+     "Gr\xc3\xbc\xc3\x9f" "e \xd0\x9c\xd0\xb8\xd1\x80 \xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80! "},
+    {"utf8 three-byte", "\xe4\xb8\x96\xe7\x95\x8c"},
+};
+#define BENCH_TEXTS_COUNT (sizeof(bench_texts) / sizeof(bench_texts[0]))
+
+/* Short runs, as small messages are: of one length, and of lengths in no order. */
+static void bench_short(struct bench *b)
+{
+    static const uint16_t ranges[][2] = {{16, 16}, {48, 48}, {64, 64}, {128, 128}, {300, 300},
+                                         {1, 16}, {1, 64}, {16, 128}, {16, 300}, {200, 1000}};
+    static uint16_t lens[LENS_COUNT];
+    uint64_t seed = 42;
+    char what[64];
+
+    for (size_t r = 0; r < sizeof(ranges) / sizeof(ranges[0]); r++) {
+        size_t least = ranges[r][0], most = ranges[r][1];
+        for (size_t i = 0; i < LENS_COUNT; i++)
+            lens[i] = (uint16_t)(least + random_next(&seed) % (most - least + 1));
+        b->lens = lens;
+        b->len = (least + most) / 2;
+        snprintf(what, sizeof(what), "mask_copy %zu to %zu", least, most);
+        report(what, WORK_MASK_COPY, WORK_MEMCPY, b);
+        for (size_t t = 0; t < 2; t++) {
+            fill_pattern(b->from, BENCH_BYTES_MAX, bench_texts[t][1]);
+            snprintf(what, sizeof(what), "%s %zu to %zu", bench_texts[t][0], least, most);
+            report(what, WORK_UTF8, WORK_MEMCPY, b);
+        }
+    }
+    b->lens = NULL;
 }
 
 static void bench_level(struct bench *b)
 {
     static const size_t mask_sizes[] = {64, 128, 256, 1024, 4096, 16384, 65536, 262144, BENCH_BYTES_MAX};
     static const size_t text_sizes[] = {128, 1024, 4096, 65536, BENCH_BYTES_MAX};
-    static const char *const texts[][2] = {
-        {"utf8 ascii", "{\"price\":1.25,\"size\":100}"},
-        {"utf8 mixed", "Gr\xc3\xbc\xc3\x9f" "e \xd0\x9c\xd0\xb8\xd1\x80 \xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80! "},
-        {"utf8 three-byte", "\xe4\xb8\x96\xe7\x95\x8c"},
-    };
 
     for (size_t i = 0; i < sizeof(mask_sizes) / sizeof(mask_sizes[0]); i++) {
         b->len = mask_sizes[i];
         report("mask_copy/memcpy", WORK_MASK_COPY, WORK_MEMCPY, b);
         report("mask/memcpy", WORK_MASK, WORK_MEMCPY, b);
     }
-    for (size_t t = 0; t < sizeof(texts) / sizeof(texts[0]); t++) {
-        fill_pattern(b->from, BENCH_BYTES_MAX, texts[t][1]);
+    bench_short(b);
+    for (size_t t = 0; t < BENCH_TEXTS_COUNT; t++) {
+        fill_pattern(b->from, BENCH_BYTES_MAX, bench_texts[t][1]);
         for (size_t i = 0; i < sizeof(text_sizes) / sizeof(text_sizes[0]); i++) {
             b->len = text_sizes[i];
-            report(texts[t][0], WORK_UTF8, WORK_READ, b);
+            report(bench_texts[t][0], WORK_UTF8, WORK_READ, b);
         }
     }
 }
 
 static int bench(void)
 {
-    struct bench b = {aligned_alloc(64, BENCH_BYTES_MAX + 4096), aligned_alloc(64, BENCH_BYTES_MAX + 4096), 0, NULL};
+    struct bench b = {.to = aligned_alloc(64, BENCH_BYTES_MAX + 4096),
+                      .from = aligned_alloc(64, BENCH_BYTES_MAX + 4096)};
 
     if (!b.to || !b.from)
         return 1;
