@@ -18,9 +18,6 @@
 #define WSR_SIMD_NEON 0
 #endif
 
-/* A function that is not compiled into its caller, which is then free of what only this one needs. */
-#define WSR_SIMD_APART __attribute__((noinline))
-
 /* The contracts are those of the members of struct wsr_simd in simd.h. */
 void wsr_mask_portable_inplace(uint8_t *data, size_t len, const uint8_t key[4], unsigned phase);
 void wsr_mask_portable_copy(uint8_t *to, const uint8_t *from, size_t len, const uint8_t key[4], unsigned phase);

@@ -73,43 +73,35 @@ static inline size_t wsr_utf8_ascii_run(const uint8_t *in, size_t len, size_t ve
         size_t third = 2 * vec < last ? 2 * vec : last;
         return vectors(in, in + second, in + third, in + last) ? len : 0;
     }
-    const uint8_t *at = in, *last = in + len - block;
-    do {
+    if (!vectors(in, in + vec, in + 2 * vec, in + 3 * vec))
+        return 0;
+    /* Then from where vectors are aligned, for a payload starts a few bytes after one: a load that lies on two cache
+     * lines costs two. */
+    const uint8_t *at = in + block - ((uintptr_t)in & (vec - 1)), *last = in + len - block;
+    for (; at < last; at += block) {
         if (!vectors(at, at + vec, at + 2 * vec, at + 3 * vec))
             return (size_t)(at - in);
-        at += block;
-    } while (at < last);
+    }
     return vectors(last, last + vec, last + 2 * vec, last + 3 * vec) ? len : (size_t)(at - in);
 }
 
-/* The start of the code point that ends at or is open at @at; no earlier than @start. */
-static inline size_t wsr_utf8_reopen(const uint8_t *in, size_t start, size_t at)
-{
-    for (size_t back = 1; back <= 3 && back <= at - start; back++) {
-        uint8_t byte = in[at - back];
-        if (byte < 0x80)
-            return at - back + 1;
-        if (byte >= 0xc0)
-            return at - back;
-    }
-    return at;
-}
+/*
+ * The two ends of a vector kernel, in utf8_portable.c. Both are called last or not at all, so that the way between
+ * them, which nearly every text takes alone, needs no stack.
+ */
 
-/* @search is a constant of the caller, so that it is compiled into it. */
-static inline size_t wsr_utf8_run(uint32_t *state, const uint8_t *in, size_t len, wsr_utf8_search *search)
-{
-    size_t start = 0;
+/* Where *state is not a boundary: the automaton goes on to one, and @check from there. */
+typedef size_t wsr_utf8_check(uint32_t *state, const uint8_t *in, size_t len);
+size_t wsr_utf8_resume(uint32_t *state, const uint8_t *in, size_t len, wsr_utf8_check *check);
 
-    if (len == 0)
-        return 0;     /* @in may be NULL then, which no offset may be added to */
-    for (; start < len && *state != WSR_UTF8_BOUNDARY; start++) {
-        if (wsr_utf8_portable_check(state, in + start, 1) == 0)
-            return start;
-    }
-    size_t at = wsr_utf8_reopen(in, start, start + search(in + start, len - start));
-    if (at == len)
-        return len;
-    return at + wsr_utf8_portable_check(state, in + at, len - at);
+/* @in started at a boundary, and a search has come to @at: the automaton goes on from the code point that is open there
+ * to the end or to the error. */
+size_t wsr_utf8_finish(uint32_t *state, const uint8_t *in, size_t len, size_t at);
+
+/* @in started at a boundary, and a search has come to @at. */
+static inline size_t wsr_utf8_conclude(uint32_t *state, const uint8_t *in, size_t len, size_t at)
+{
+    return at == len && in[len - 1] < 0x80 ? len : wsr_utf8_finish(state, in, len, at);
 }
 
 #endif

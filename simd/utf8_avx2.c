@@ -87,18 +87,6 @@ static inline bool vectors_are_ascii(const uint8_t *a, const uint8_t *b, const u
     return is_ascii(either(either(load(a), load(b)), either(load(c), load(d))));
 }
 
-static inline size_t ascii_run(const uint8_t *in, size_t len)
-{
-    if (len <= 16)
-        return wsr_utf8_upto16_is_ascii(in, len) ? len : 0;
-    if (len < VEC) {
-        simde__m128i head = simde_mm_loadu_si128((const simde__m128i *)(const void *)in);
-        simde__m128i tail = simde_mm_loadu_si128((const simde__m128i *)(const void *)(in + len - 16));
-        return simde_mm_movemask_epi8(simde_mm_or_si128(head, tail)) == 0 ? len : 0;
-    }
-    return wsr_utf8_ascii_run(in, len, VEC, vectors_are_ascii);
-}
-
 /* @at is a boundary; whole blocks of ASCII are left behind, two per branch while that goes. */
 static inline size_t skip_ascii(const uint8_t *in, size_t at, size_t len)
 {
@@ -150,18 +138,15 @@ static inline size_t search(const uint8_t *in, size_t len)
     return search_rest(in, at, len);
 }
 
-/* What is not ASCII from @at on, or starts within a code point. Apart, so that ASCII needs no stack. */
-WSR_SIMD_APART static size_t check_rest(uint32_t *state, const uint8_t *in, size_t len, size_t at)
-{
-    if (len - at < 2 * VEC)
-        return at + wsr_utf8_sse41_check(state, in + at, len - at);    /* shorter vectors leave less to the automaton */
-    return at + wsr_utf8_run(state, in + at, len - at, search);
-}
-
 size_t wsr_utf8_avx2_check(uint32_t *state, const uint8_t *in, size_t len)
 {
-    size_t at = *state == WSR_UTF8_BOUNDARY ? ascii_run(in, len) : 0;
-
-    return at == len ? len : check_rest(state, in, len, at);
+    if (len < 2 * VEC)
+        return wsr_utf8_sse41_check(state, in, len);    /* shorter vectors leave less to the automaton */
+    if (*state != WSR_UTF8_BOUNDARY)
+        return wsr_utf8_resume(state, in, len, wsr_utf8_avx2_check);
+    size_t at = wsr_utf8_ascii_run(in, len, VEC, vectors_are_ascii);
+    if (at == len)
+        return len;
+    return wsr_utf8_conclude(state, in, len, at + search(in + at, len - at));
 }
 #endif

@@ -88,3 +88,33 @@ size_t wsr_utf8_portable_check(uint32_t *state, const uint8_t *in, size_t len)
     *state = (uint32_t)(now & 63);
     return at;
 }
+
+size_t wsr_utf8_resume(uint32_t *state, const uint8_t *in, size_t len, wsr_utf8_check *check)
+{
+    size_t at = 0;
+
+    for (; at < len && *state != WSR_UTF8_BOUNDARY; at++) {
+        if (wsr_utf8_portable_check(state, in + at, 1) == 0)
+            return at;
+    }
+    return at == len ? len : at + check(state, in + at, len - at);
+}
+
+/* The start of the code point that ends at or is open at @at. */
+static size_t reopen(const uint8_t *in, size_t at)
+{
+    for (size_t back = 1; back <= 3 && back <= at; back++) {
+        uint8_t byte = in[at - back];
+        if (byte < 0x80)
+            return at - back + 1;
+        if (byte >= 0xc0)
+            return at - back;
+    }
+    return at;
+}
+
+size_t wsr_utf8_finish(uint32_t *state, const uint8_t *in, size_t len, size_t at)
+{
+    at = reopen(in, at);
+    return at + wsr_utf8_portable_check(state, in + at, len - at);
+}

@@ -137,16 +137,13 @@ static inline size_t search(const uint8_t *in, size_t len)
     return search_rest(in, at, len);
 }
 
-/* What is not ASCII from @at on, or starts within a code point. Apart, so that ASCII needs no stack. */
-WSR_SIMD_APART static size_t check_rest(uint32_t *state, const uint8_t *in, size_t len, size_t at)
-{
-    return at + wsr_utf8_run(state, in + at, len - at, search);
-}
-
 size_t wsr_utf8_sse41_check(uint32_t *state, const uint8_t *in, size_t len)
 {
-    size_t at = *state == WSR_UTF8_BOUNDARY ? ascii_run(in, len) : 0;
-
-    return at == len ? len : check_rest(state, in, len, at);
+    if (*state != WSR_UTF8_BOUNDARY)
+        return wsr_utf8_resume(state, in, len, wsr_utf8_sse41_check);
+    size_t at = ascii_run(in, len);
+    if (at == len)
+        return len;
+    return wsr_utf8_conclude(state, in, len, at + search(in + at, len - at));
 }
 #endif

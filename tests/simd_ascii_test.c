@@ -53,10 +53,8 @@ static void check(const struct wsr_simd *level, const uint8_t *in, size_t len, c
         fail_msg("%s: %zu bytes, %02x at %zu: state %u", level->name, len, (unsigned)in[at], at, (unsigned)state);
 }
 
-static void check_every_place(const struct guard *guard, size_t len)
+static void check_every_place(uint8_t *in, size_t len)
 {
-    uint8_t *in = guard_tail(guard, len);
-
     for (size_t i = 0; i < INTRUDERS_COUNT; i++) {
         size_t bytes = strlen(intruders[i].bytes);
         for (size_t at = 0; at + bytes <= len; at++) {
@@ -78,7 +76,22 @@ static void one_intruder_at_every_place_of_ascii(void **state)
     (void)state;
     guard_open(&guard, LEN_MAX);
     for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++)
-        check_every_place(&guard, lens[i]);
+        check_every_place(guard_tail(&guard, lens[i]), lens[i]);
+    guard_close(&guard);
+}
+
+/* UTF-05 */
+static void one_intruder_at_every_place_of_ascii_at_every_alignment(void **state)
+{
+    static const size_t lens[] = {130, 321, 700};
+    struct guard guard;
+
+    (void)state;
+    guard_open(&guard, LEN_MAX);
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        for (size_t shift = 0; shift < 64; shift++)
+            check_every_place(guard.begin + shift, lens[i]);
+    }
     guard_close(&guard);
 }
 
@@ -129,6 +142,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_intruder_at_every_place_of_ascii),
+        cmocka_unit_test(one_intruder_at_every_place_of_ascii_at_every_alignment),
         cmocka_unit_test(ascii_after_an_open_code_point),
         cmocka_unit_test(what_is_around_ascii_does_not_count),
     };
