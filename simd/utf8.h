@@ -31,12 +31,6 @@ enum wsr_utf8_state {
     WSR_UTF8_INVALID = 48       /* never leaves a kernel */
 };
 
-/*
- * How many bytes at the start of @in hold no error but, at most, a code point that the last three bytes leave open.
- * @in starts at a boundary. Less than @len is allowed for short rests and when an error was seen.
- */
-typedef size_t wsr_utf8_search(const uint8_t *in, size_t len);
-
 /* Whether the vectors at four places are ASCII. */
 typedef bool wsr_utf8_vectors_are_ascii(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d);
 
@@ -98,7 +92,10 @@ size_t wsr_utf8_resume(uint32_t *state, const uint8_t *in, size_t len, wsr_utf8_
  * to the end or to the error. */
 size_t wsr_utf8_finish(uint32_t *state, const uint8_t *in, size_t len, size_t at);
 
-/* @in started at a boundary, and a search has come to @at. */
+/*
+ * The search of a kernel told that up to @at, from a boundary at @in on, there is no error but, at most, a code point
+ * that the last three bytes leave open. That may be less than @len where the rest is short or an error was seen.
+ */
 static inline size_t wsr_utf8_conclude(uint32_t *state, const uint8_t *in, size_t len, size_t at)
 {
     return at == len && in[len - 1] < 0x80 ? len : wsr_utf8_finish(state, in, len, at);
