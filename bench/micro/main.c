@@ -53,10 +53,10 @@ static void write_help(FILE *to)
 {
     fprintf(to, "usage: wsring-micro [OPTION...]\n\n"
                 "Measures the engine against what this machine can do at best, in turns, and prints ratios of the\n"
-                "same round: median, (least to most), what is to be reached, and ok or short. Figures never make it\n"
-                "fail. Rows: memory roundtrip ingest-1 ingest-1-text ingest-1000 echo echo-deep\n"
-                "hop-stream hop-latency mask-SIZE utf8-ascii-SIZE utf8-mixed-SIZE\n"
-                "utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");
+                "same round: median, (least to most), what is to be reached, and ok or short; at the end all rows\n"
+                "again in one table, for pasting. Figures never make it fail. Rows: memory roundtrip ingest-1\n"
+                "ingest-1-text ingest-1000 echo echo-deep hop-stream hop-latency mask-SIZE utf8-ascii-SIZE\n"
+                "utf8-mixed-SIZE utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");
     wsr_option_write_help(to, table_of_options);
 }
 
@@ -71,7 +71,7 @@ static void read_load(char *out, size_t size)
     out[strcspn(out, "\n")] = '\0';
 }
 
-static void tell_machine(const char *window, struct wsr_json *json)
+static void tell_machine(const char *window, struct wsr_json *json, char *sentence, size_t size)
 {
     struct wsr_machine machine;
     struct wsr_diagnosis diagnosis = WSR_DIAGNOSIS_INIT;
@@ -87,6 +87,10 @@ static void tell_machine(const char *window, struct wsr_json *json)
            diagnosis.io_uring ? diagnosis.features : diagnosis.io_uring_text,
            diagnosis.missing[0] != '\0' ? diagnosis.missing : "nothing", window, load);
     fflush(stdout);
+    snprintf(sentence, size,
+             "Linux %s, %s, %u CPUs (client on %d, server on %d), %s, io_uring with `%s`, receive window %s, load %s.",
+             machine.kernel, machine.cpu, machine.cpus, client_cpu, server_cpu, wsr_simd()->name, diagnosis.features,
+             window, load);
     if (json == NULL)
         return;
     wsr_json_open(json, "machine", '{');
@@ -114,13 +118,15 @@ static void enclose(uint64_t window_bytes, char *text, size_t size)
 
 static int run(const struct options *options, struct wsr_json *json)
 {
+    static struct wsr_summary summary;
     struct wsr_table table = {
         .rounds_count = options->rounds > 0 ? (uint32_t)options->rounds : options->quick ? 7 : 11,
         .slice_ns = options->quick ? 60000000 : 400000000,
         .warmup_ns = options->quick ? 30000000 : 80000000,
         .wanted = options->row,
         .json = json,
-        .utf8_other = options->utf8_other
+        .utf8_other = options->utf8_other,
+        .summary = &summary
     };
     int client_cpu, server_cpu, status = 0;
     char window[128];
@@ -128,7 +134,7 @@ static int run(const struct options *options, struct wsr_json *json)
         wsr_json_open(json, NULL, '{');
     wsr_peer_cpus(&client_cpu, &server_cpu);
     enclose(options->window, window, sizeof window);
-    tell_machine(window, json);
+    tell_machine(window, json, summary.machine, sizeof summary.machine);
     wsr_peer_pin(client_cpu);
     if (json != NULL)
         wsr_json_open(json, "rows", '[');
@@ -140,6 +146,7 @@ static int run(const struct options *options, struct wsr_json *json)
         wsr_json_close(json, ']');
         wsr_json_close(json, '}');
     }
+    wsr_summary_print(&summary);
     return status;
 }
 

@@ -153,6 +153,25 @@ static void print_row(const struct record *r)
     fflush(stdout);
 }
 
+static void summarise(struct wsr_summary *summary, const struct record *r)
+{
+    struct wsr_summary_line *line = wsr_summary_add(summary);
+    enum wsr_row_unit unit = r->row->unit;
+    char value[VALUE_CHARS];
+    if (line == NULL)
+        return;
+    snprintf(line->row, sizeof line->row, "%s", r->row->name);
+    snprintf(line->engine, sizeof line->engine, "%s",
+             write_value(value, unit, spread_of(r->all[0].values, r->rounds).median));
+    snprintf(line->reference, sizeof line->reference, "%s",
+             write_value(value, unit, spread_of(r->all[r->best].values, r->rounds).median));
+    snprintf(line->reference_name, sizeof line->reference_name, "%s", r->row->sides[r->best].name);
+    snprintf(line->ratio, sizeof line->ratio, "%.2f", r->ratio.median);
+    snprintf(line->spread, sizeof line->spread, "(%.2f to %.2f)", r->ratio.min, r->ratio.max);
+    snprintf(line->reach, sizeof line->reach, "%s %.2f", more_is_better(unit) ? ">=" : "<=", r->row->reach);
+    line->reached = r->reached;
+}
+
 static void report(const struct wsr_table *table, const struct wsr_row *row, const struct series *all, size_t sides,
                    const double *distances)
 {
@@ -165,6 +184,7 @@ static void report(const struct wsr_table *table, const struct wsr_row *row, con
     r.distance = spread_of(distances, r.rounds);
     r.reached = more_is_better(row->unit) ? r.ratio.median >= row->reach : r.ratio.median <= row->reach;
     print_row(&r);
+    summarise(table->summary, &r);
     if (table->json != NULL)
         write_row(table->json, &r);
 }
@@ -212,6 +232,13 @@ void wsr_row_count(const struct wsr_table *table, const char *name, const char *
     bool reached = value <= reach;
     printf("%-20s %.0f B  reach <= %.0f B  %s   %s\n    %s\n", name, value, reach, reached ? "ok" : "short", what, how);
     fflush(stdout);
+    struct wsr_summary_line *line = wsr_summary_add(table->summary);
+    if (line != NULL) {
+        snprintf(line->row, sizeof line->row, "%s", name);
+        snprintf(line->engine, sizeof line->engine, "%.0f B", value);
+        snprintf(line->reach, sizeof line->reach, "<= %.0f B", reach);
+        line->reached = reached;
+    }
     if (table->json == NULL)
         return;
     wsr_json_open(table->json, NULL, '{');

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "bench/json.h"
+#include "summary.h"
 
 #define WSR_ROW_SIDES_MAX 5
 #define WSR_ROW_ROUNDS_MAX 101u
@@ -49,6 +50,7 @@ struct wsr_table {
     const char *wanted;         /* pattern of the names of rows, as of a shell; NULL = all */
     struct wsr_json *json;      /* NULL for none; inside the list of rows */
     const char *utf8_other;     /* command of another UTF-8 validator, see other.h; NULL for none */
+    struct wsr_summary *summary;    /* NULL for none */
 };
 
 /* Sorts @values. */
