@@ -59,7 +59,7 @@ uint32_t wsr_peer_frame_bytes(uint32_t payload_bytes)
 /* Read one request and answer it. Returns false when the client went away. */
 static bool shake_hands(int fd)
 {
-    static const char field[] = "\r\nSec-WebSocket-Key: ";
+    static const char field[] = "\r\nSec-WebSocket-Key:";
     char request[REQUEST_MAX + 1], answer[256];
     char key[WSR_HANDSHAKE_KEY_CHARS + 1], accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
     size_t used = 0;
@@ -72,9 +72,13 @@ static bool shake_hands(int fd)
         request[used] = '\0';
     } while (strstr(request, "\r\n\r\n") == NULL);
     at = strcasestr(request, field);
-    if (at == NULL || strlen(at + sizeof field - 1) < WSR_HANDSHAKE_KEY_CHARS)
+    if (at == NULL)
         return false;
-    memcpy(key, at + sizeof field - 1, WSR_HANDSHAKE_KEY_CHARS);
+    at += sizeof field - 1;
+    at += strspn(at, " \t");
+    if (strcspn(at, " \t\r") != WSR_HANDSHAKE_KEY_CHARS)
+        return false;
+    memcpy(key, at, WSR_HANDSHAKE_KEY_CHARS);
     key[WSR_HANDSHAKE_KEY_CHARS] = '\0';
     if (wsr_handshake_accept(accept, key) != 0)
         return false;
@@ -84,38 +88,39 @@ static bool shake_hands(int fd)
     return send(fd, answer, (size_t)len, MSG_NOSIGNAL) == len;
 }
 
+int wsr_peer_gather(int listener, int *fds, uint32_t count)
+{
+    static const int one = 1;
+    for (uint32_t open_count = 0; open_count < count;) {
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0 && errno != EINTR && errno != ECONNABORTED) {
+            perror("wsring-micro: accept");
+            return -1;
+        }
+        if (fd < 0)
+            continue;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        if (shake_hands(fd))
+            fds[open_count++] = fd;
+        else
+            close(fd);
+    }
+    return 0;
+}
+
 /* The child: crowd after crowd, for ever. */
 __attribute__((noreturn)) static void serve(int listener, const struct wsr_peer_options *options)
 {
     int *fds = malloc(options->connections_count * sizeof *fds);
-    uint32_t count = 0;
-    if (fds == NULL)
-        _exit(1);
-    for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0 && errno != EINTR && errno != ECONNABORTED) {
-            perror("wsring-micro: accept");
-            _exit(1);
-        }
-        if (fd < 0)
-            continue;
-        static const int one = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        if (!shake_hands(fd)) {
-            close(fd);
-            continue;
-        }
-        fds[count++] = fd;
-        if (count < options->connections_count)
-            continue;
-        wsr_peer_serve(options, fds, count);
-        for (uint32_t i = 0; i < count; i++)
+    while (fds != NULL && wsr_peer_gather(listener, fds, options->connections_count) == 0) {
+        wsr_peer_serve(options, fds, options->connections_count);
+        for (uint32_t i = 0; i < options->connections_count; i++)
             close(fds[i]);
-        count = 0;
     }
+    _exit(1);
 }
 
-static int listen_anywhere(uint16_t *port)
+int wsr_peer_listen(uint16_t *port)
 {
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof address;
@@ -135,7 +140,7 @@ int wsr_peer_start(struct wsr_peer *peer, const struct wsr_peer_options *options
 {
     int client_cpu, server_cpu;
     wsr_peer_cpus(&client_cpu, &server_cpu);
-    int listener = listen_anywhere(&peer->port);
+    int listener = wsr_peer_listen(&peer->port);
     if (listener < 0)
         return -1;
     fflush(NULL);

@@ -8,6 +8,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+#define WSR_PEER_NUMBERS 32u
+
 enum wsr_peer_kind {
     WSR_PEER_PONG,      /* for up_bytes that come, one binary frame of payload_bytes goes; spins */
     WSR_PEER_SPRAY,     /* sends unmasked frames of payload_bytes as fast as it can */
@@ -20,6 +22,8 @@ struct wsr_peer_options {
     uint32_t payload_bytes;
     uint32_t up_bytes;              /* PONG */
     bool text;                      /* SPRAY: frames are text */
+    bool numbered;                  /* SPRAY: the last byte of each payload counts the connection's messages, modulo
+                                       WSR_PEER_NUMBERS */
 };
 
 struct wsr_peer {
@@ -37,6 +41,13 @@ void wsr_peer_pin(int cpu);
 /* Fork the server. Returns 0, or -1 after it has said on stderr why not. */
 int wsr_peer_start(struct wsr_peer *peer, const struct wsr_peer_options *options);
 void wsr_peer_stop(struct wsr_peer *peer);
+
+/* The parts of it, for a server that is a program of its own. */
+/* Listen on a free port of 127.0.0.1. Returns the descriptor, or -1 after it has said on stderr why not. */
+int wsr_peer_listen(uint16_t *port);
+/* Accept and answer handshakes until @count connections are open; one that fails is closed and not counted. Returns 0,
+ * or -1 after it has said on stderr why not. */
+int wsr_peer_gather(int listener, int *fds, uint32_t count);
 
 /* Bytes of an unmasked frame, as the servers send it. */
 uint32_t wsr_peer_frame_bytes(uint32_t payload_bytes);

@@ -46,16 +46,21 @@ static void serve_pong(const struct wsr_peer_options *options, int fd)
 
 /* ---- Spray ---- */
 
-/* As many whole frames as fit into @bytes. Returns their bytes. */
+/* As many whole frames as fit into @bytes, or of numbered ones whole rounds of numbers. Returns their bytes. */
 static size_t fill_frames(uint8_t *to, size_t bytes, const struct wsr_peer_options *options)
 {
     static const char text[] = "{\"symbol\":\"ABCD\",\"bid\":101.25,\"ask\":101.27,\"size\":1200} ";
     uint8_t first = (uint8_t)(WSR_FRAME_FIN | (options->text ? WSR_OPCODE_TEXT : WSR_OPCODE_BINARY));
     size_t used = 0, frame_bytes = wsr_peer_frame_bytes(options->payload_bytes);
-    while (used + frame_bytes <= bytes) {
+    size_t count = bytes / frame_bytes;
+    if (options->numbered)
+        count -= count % WSR_PEER_NUMBERS;
+    for (size_t number = 0; number < count; number++) {
         used += wsr_frame_write(to + used, first, options->payload_bytes, NULL);
         for (uint32_t i = 0; i < options->payload_bytes; i++)
             to[used++] = (uint8_t)text[i % (sizeof text - 1)];
+        if (options->numbered)
+            to[used - 1] = (uint8_t)(number % WSR_PEER_NUMBERS);
     }
     return used;
 }
