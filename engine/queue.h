@@ -36,8 +36,8 @@ void wsr_queue_push(struct wsr_queue *queue, struct wsr_chunk *message);
 /*
  * The same for a small message of one frame: those that wait for the same send gather in one chunk, which is one part
  * of it. First a chunk in which @bytes, at most WSR_QUEUE_GATHER_MAX, can be written behind chunk->used: the last of
- * the queue, or, with used 0, one that is the caller's; NULL when the slab is exhausted. Then, when they were written, the
- * message becomes a part of the queue; nothing else was done with it in between.
+ * the queue, or, with used 0, one that is the caller's; NULL when the slab is exhausted. Then, when they were written,
+ * the message becomes a part of the queue; nothing else was done with it in between.
  */
 #define WSR_QUEUE_GATHER_MAX 1024u
 struct wsr_chunk *wsr_queue_open_end(const struct wsr_queue *queue, struct wsr_slab *slab, uint32_t bytes);
