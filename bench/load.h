@@ -41,6 +41,7 @@ struct wsr_load_options {
     uint64_t server_pid;            /* 0 = unknown */
     uint32_t kind;                  /* enum wsr_kind */
     uint32_t wait;                  /* enum wsr_wait */
+    uint64_t batch_count, batch_ns, napi_ns;
     uint32_t output;                /* enum wsr_load_output */
     bool is_inline;                 /* asked for in so many words */
     bool quiet;

@@ -530,6 +530,9 @@ struct wsr_engine_options wsr_load_lane_engine_options(const struct wsr_load_opt
     engine_options.buffers_count = (uint32_t)options->buffers_count;
     engine_options.buffer_bytes = (uint32_t)options->buffer_bytes;
     engine_options.wait = options->wait;
+    engine_options.batch_count = (uint32_t)options->batch_count;
+    engine_options.batch_ns = options->batch_ns;
+    engine_options.napi_us = (uint32_t)((options->napi_ns + 999) / 1000);
     engine_options.open_timeout_ns = options->open_timeout_ns;
     return engine_options;
 }

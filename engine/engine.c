@@ -15,6 +15,8 @@
 #include "uring.h"
 
 #define WORKERS_MAX 256u
+#define BATCH_MAX 256u
+#define NAPI_US_MAX 1000000u
 #define BUFFERS_MAX 32768u
 #define INTERIM_ANSWERS_MAX 16u
 
@@ -49,11 +51,31 @@ static void fill_defaults(struct wsr_engine_options *o)
     default_u64(&o->open_timeout_ns, 30 * WSR_NS_PER_S);
     default_u64(&o->close_timeout_ns, 30 * WSR_NS_PER_S);
     default_u64(&o->fin_timeout_ns, 2 * WSR_NS_PER_S);
+    default_u32(&o->batch_count, 1);
+    if (o->batch_count > 1)
+        default_u64(&o->batch_ns, 50000);
 }
 
 static bool is_power_of_two(uint32_t number)
 {
     return number != 0 && (number & (number - 1)) == 0;
+}
+
+static int check_waiting(const struct wsr_engine_options *o)
+{
+    if (o->wait > WSR_WAIT_ADAPTIVE)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "wait %u is no enum wsr_wait", o->wait);
+    if (o->batch_count > BATCH_MAX)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "batch_count %u is over %u", o->batch_count, BATCH_MAX);
+    if (o->batch_count > 1 && o->wait == WSR_WAIT_SPIN)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "batch_count %u is for engines that sleep, and WSR_WAIT_SPIN never "
+                             "does; take WSR_WAIT_BLOCK or WSR_WAIT_ADAPTIVE", o->batch_count);
+    if (o->batch_ns > WSR_NS_PER_S || (o->batch_ns > 0 && o->batch_count == 1))
+        return wsr_error_set(WSR_ERR_ARGUMENT, "batch_ns %llu is over 1 s, or has no batch_count of 2 or more beside "
+                             "it", (unsigned long long)o->batch_ns);
+    if (o->napi_us > NAPI_US_MAX)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "napi_us %u is over 1,000,000", o->napi_us);
+    return 0;
 }
 
 static int check_options(const struct wsr_engine_options *o)
@@ -70,11 +92,9 @@ static int check_options(const struct wsr_engine_options *o)
                              o->buffers_count);
     if (o->buffer_bytes < 256 || o->buffer_bytes > 1u << 20)
         return wsr_error_set(WSR_ERR_ARGUMENT, "buffer_bytes %u is not within 256 and 1,048,576", o->buffer_bytes);
-    if (o->wait > WSR_WAIT_ADAPTIVE)
-        return wsr_error_set(WSR_ERR_ARGUMENT, "wait %u is no enum wsr_wait", o->wait);
     if (o->sockets_max > 1u << 24)
         return wsr_error_set(WSR_ERR_ARGUMENT, "sockets_max %u is over 16,777,216", o->sockets_max);
-    return 0;
+    return check_waiting(o);
 }
 
 static void worker_options(struct wsr_worker_options *out, const struct wsr_engine_options *o)
@@ -125,8 +145,11 @@ static int make_worker(struct wsr_engine *engine, uint32_t index, struct wsr_dri
 static int make_uring_worker(struct wsr_engine *engine, uint32_t index)
 {
     /* The thread that turns the worker first becomes the ring's owner, whoever made it. */
-    uint32_t spins = engine->options.wait != WSR_WAIT_BLOCK ? WSR_URING_SPINS : 0;
-    const struct wsr_uring_options options = { .flags = WSR_URING_DISABLED_START | spins };
+    const struct wsr_engine_options *o = &engine->options;
+    const struct wsr_uring_options options = {
+        .flags = WSR_URING_DISABLED_START | (o->wait != WSR_WAIT_BLOCK ? WSR_URING_SPINS : 0),
+        .batch_count = o->batch_count, .batch_ns = o->batch_ns, .napi_us = o->napi_us
+    };
     struct wsr_uring_report report;
     struct wsr_driver *driver;
     int rc = wsr_uring_create(&driver, &options, &report);

@@ -5,19 +5,15 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "uring_inner.h"
 #include "uring_probe.h"
 
 #define TRANSFER_MAX 0x7ffff000u              /* the kernel's limit for one transfer (MAX_RW_COUNT) */
-#define ENTER_ABS_TIMER (1u << 5)             /* IORING_ENTER_ABS_TIMER, Linux 6.12 */
-#define DEADLINE_MAX_NS (UINT64_MAX / 4)      /* 146 years; later is without end: no sum of times overflows */
 #define CANCEL_AGAIN_NS (100 * WSR_NS_PER_MS)
 
 /* A number no other thread of this process ever has; pthread_t and thread ids come again. */
@@ -40,7 +36,7 @@ static void enter_state(struct uring *u, enum uring_state to, int error)
     u->error = error;
 }
 
-static void break_down(struct uring *u, int error)
+void wsr_uring_break_down(struct uring *u, int error)
 {
     if (u->state != URING_BROKEN)
         enter_state(u, URING_BROKEN, error);
@@ -54,40 +50,13 @@ static unsigned kernel_flags(const struct uring *u)
     return __atomic_load_n(u->ring.sq.kflags, __ATOMIC_ACQUIRE) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
-static bool has_completions(const struct uring *u)
-{
-    /* Acquire: pairs with the kernel's release of the tail, so that the entries before it can be read. */
-    bool posted = __atomic_load_n(u->ring.cq.ktail, __ATOMIC_ACQUIRE) != *u->ring.cq.khead;
-    return posted || !wsr_uring_refused_is_empty(&u->refused);
-}
-
-/* One system call: submits what is queued and, with @flags, waits. 0 or -errno; what is not taken stays queued. */
-static int enter_once(struct uring *u, unsigned wait_count, unsigned flags, void *arg, size_t arg_bytes)
-{
-    struct io_uring_sq *sq = &u->ring.sq;
-
-    wsr_uring_buffer_publish(&u->buffers);
-    sq->sqe_head = sq->sqe_tail;
-    /* Release: the kernel reads the tail with acquire and then the entries before it. */
-    __atomic_store_n(sq->ktail, sq->sqe_tail, __ATOMIC_RELEASE);
-    int rc = io_uring_enter2((unsigned)u->enter_fd, u->queued, wait_count, flags | u->enter_flags, arg, arg_bytes);
-    u->counts.enters++;
-    if (rc < 0)
-        return rc;
-    assert((unsigned)rc <= u->queued);
-    u->queued -= (unsigned)rc;
-    if (u->queued == 0)
-        wsr_uring_arena_reset(u->arena);
-    return 0;
-}
-
 /* Make room in the submission queue. */
 static int submit(struct uring *u)
 {
     int rc = wsr_uring_own(u);
     while (rc == 0 && u->queued > 0) {
         unsigned before = u->queued;
-        rc = enter_once(u, 0, 0, NULL, 0);
+        rc = wsr_uring_enter_once(u, 0, 0, NULL, 0);
         if (rc == 0 && u->queued == before)
             rc = -EAGAIN;
         if (rc == -EINTR)
@@ -100,7 +69,7 @@ static int submit(struct uring *u)
 static void refuse(struct uring *u, uint64_t token, int result)
 {
     if (wsr_uring_refused_push(&u->refused, token, result) < 0)
-        break_down(u, -ENOMEM);               /* a lost completion is worse than a lost driver */
+        wsr_uring_break_down(u, -ENOMEM);               /* a lost completion is worse than a lost driver */
 }
 
 /* A free entry of the submission queue. NULL when there is none; then @token is refused, unless it is our own. */
@@ -153,20 +122,20 @@ int wsr_uring_own(struct uring *u)
     if ((u->ring.flags & IORING_SETUP_R_DISABLED) != 0) {
         int rc = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
         if (rc < 0) {
-            break_down(u, rc);
+            wsr_uring_break_down(u, rc);
             return rc;
         }
     }
     u->owner = thread_id();
     enter_state(u, URING_RUNNING, 0);
 
-    uint32_t granted = wsr_uring_probe_climb(&u->ring, u->off);
+    uint32_t granted = wsr_uring_probe_climb(&u->ring, u->off, u->napi_us);
     if ((granted & 1u << WSR_URING_RING_FD) != 0) {
         u->enter_fd = u->ring.enter_ring_fd;
         u->enter_flags |= IORING_ENTER_REGISTERED_RING;
     }
     if ((granted & 1u << WSR_URING_ABS_TIMER) != 0)
-        u->enter_flags |= ENTER_ABS_TIMER;
+        u->enter_flags |= WSR_URING_ENTER_ABS_TIMER;
     u->granted |= granted;
     wsr_uring_probe_words(u->words[1], sizeof u->words[1], u->granted);
     /* Release: pairs with the acquire load in uring_features(), which may run on any thread. */
@@ -295,7 +264,7 @@ void wsr_uring_cancel_own(struct uring *u, uint64_t token)
 {
     struct io_uring_sqe *sqe = claim(u, WSR_URING_TOKEN_CANCEL);
     if (sqe == NULL) {
-        break_down(u, -ENOMEM);               /* somebody would wait for the end of an operation for ever */
+        wsr_uring_break_down(u, -ENOMEM);               /* somebody would wait for the end of an operation for ever */
         return;
     }
     io_uring_prep_cancel64(sqe, token, 0);
@@ -346,7 +315,7 @@ static void digest_wake(struct uring *u, int result, bool more, bool *woken)
     if (!more)
         u->wake_armed = false;
     if (result < 0)
-        break_down(u, result);                           /* nobody could wake this driver again */
+        wsr_uring_break_down(u, result);                           /* nobody could wake this driver again */
 }
 
 /* Turn one entry of the kernel into one of ours. False when it was the driver's own. */
@@ -393,7 +362,7 @@ static unsigned reap(struct uring *u, struct wsr_completion *out, unsigned out_c
     struct io_uring_cq *cq = &u->ring.cq;
     unsigned taken = WSR_UNLIKELY(!wsr_uring_refused_is_empty(&u->refused)) ? take_refused(u, out, out_count) : 0;
     unsigned head = *cq->khead;
-    /* Acquire: see has_completions(). */
+    /* Acquire: see wsr_uring_has_completions(). */
     unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
 
     while (head != tail && taken < out_count) {
@@ -406,54 +375,10 @@ static unsigned reap(struct uring *u, struct wsr_completion *out, unsigned out_c
     return taken;
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * WSR_NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t uring_now(struct wsr_driver *driver)
 {
     (void)driver;
-    return now_ns();
-}
-
-/* Enter, with all that a wait may meet. 1 = completions may be there, 0 = time is over or a signal came, or -errno. */
-static int enter(struct uring *u, bool block, uint64_t deadline_ns)
-{
-    struct __kernel_timespec limit = { 0 };
-    struct io_uring_getevents_arg arg = { .sigmask_sz = _NSIG / 8 };
-    unsigned flags = IORING_ENTER_GETEVENTS;
-    unsigned queued_before = u->queued;
-
-    if (block && deadline_ns < DEADLINE_MAX_NS) {
-        uint64_t time_ns = deadline_ns;
-        if ((u->enter_flags & ENTER_ABS_TIMER) == 0) {
-            uint64_t now = now_ns();
-            time_ns = deadline_ns > now ? deadline_ns - now : 0;
-        }
-        limit.tv_sec = (int64_t)(time_ns / WSR_NS_PER_S);
-        limit.tv_nsec = (int64_t)(time_ns % WSR_NS_PER_S);
-        arg.ts = (uintptr_t)&limit;
-        flags |= IORING_ENTER_EXT_ARG;
-    }
-    bool timed = (flags & IORING_ENTER_EXT_ARG) != 0;
-    int rc = enter_once(u, block ? 1 : 0, flags, timed ? &arg : NULL, timed ? sizeof arg : _NSIG / 8);
-    switch (rc) {
-    case 0:
-        /* When the call submitted something, its result hides how the wait ended. It did not begin when something
-         * stayed queued; else an empty queue of completions means the deadline or a signal. */
-        return u->queued > 0 || queued_before == 0 || has_completions(u) ? 1 : 0;
-    case -ETIME: case -EINTR:
-        return 0;
-    case -EAGAIN: case -EBUSY:
-        return has_completions(u) ? 1 : 0;     /* no memory or no room: take what is there and come again */
-    default:
-        /* EBADR among them: the kernel lost a completion, so some operation will never end. */
-        break_down(u, rc);
-        return rc;
-    }
+    return wsr_uring_now_ns();
 }
 
 static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, unsigned out_count, uint64_t deadline_ns)
@@ -471,13 +396,13 @@ static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, uns
             wsr_uring_forget_announcements(u);
         if (WSR_UNLIKELY(u->hot.used_count > 0))
             wsr_uring_hot_sort(u);
-        bool block = deadline_ns != 0 && u->wake_armed && !has_completions(u) && !wsr_uring_hot_look(u);
+        bool block = deadline_ns != 0 && u->wake_armed && !wsr_uring_has_completions(u) && !wsr_uring_hot_look(u);
         if (block && u->hot.used_count > 0)
             wsr_uring_hot_watch(u);
         unsigned wanted = kernel_flags(u);
         if (WSR_UNLIKELY((wanted & IORING_SQ_CQ_OVERFLOW) != 0))
             u->counts.overflows++;
-        rc = block || u->queued > 0 || wanted != 0 ? enter(u, block, deadline_ns) : 1;
+        rc = block || u->queued > 0 || wanted != 0 ? wsr_uring_enter(u, block, deadline_ns) : 1;
         if (rc < 0)
             return rc;
         wsr_uring_buffer_publish(&u->buffers);
@@ -492,7 +417,7 @@ static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, uns
 static bool uring_ready(struct wsr_driver *driver)
 {
     struct uring *u = wsr_uring_of(driver);
-    return has_completions(u) || kernel_flags(u) != 0 || u->queued > 0 || u->state != URING_RUNNING ||
+    return wsr_uring_has_completions(u) || kernel_flags(u) != 0 || u->queued > 0 || u->state != URING_RUNNING ||
            !u->wake_armed || wsr_uring_hot_look(u);
 }
 
@@ -524,11 +449,11 @@ static void drain(struct uring *u)
             io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY);
             sqe->user_data = WSR_URING_TOKEN_CANCEL;
         }
-        uint64_t deadline_ns = now_ns() + CANCEL_AGAIN_NS;
+        uint64_t deadline_ns = wsr_uring_now_ns() + CANCEL_AGAIN_NS;
         int rc = 1;
         while (rc > 0 && u->in_flight > 0) {
-            rc = enter(u, !has_completions(u), deadline_ns);
-            while (has_completions(u))
+            rc = wsr_uring_enter(u, !wsr_uring_has_completions(u), deadline_ns);
+            while (wsr_uring_has_completions(u))
                 reap(u, ignored, 64, &woken);
         }
     }
@@ -584,6 +509,8 @@ static void tell_steps(const struct uring *u, struct wsr_uring_report *report)
 {
     /* What a later owner will be granted is not known yet: neither a feature nor missing. */
     uint32_t missing = u->owner != 0 ? WSR_URING_STEPS_ALL & ~u->granted : u->off;
+    if (u->napi_us == 0)
+        missing &= ~(1u << WSR_URING_NAPI);
     wsr_uring_probe_words(report->features, sizeof report->features, u->granted);
     wsr_uring_probe_words(report->missing, sizeof report->missing, missing);
 }
@@ -614,6 +541,8 @@ int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options 
 
     if (report == NULL)
         report = &unread;
+    if (options == NULL)
+        options = &defaults;
     *report = (struct wsr_uring_report){ 0 };
     struct uring *u = allocate();
     if (u == NULL)
@@ -623,13 +552,15 @@ int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options 
         rc = wsr_uring_probe_refuse(report, "eventfd", errno);
         goto fail;
     }
-    rc = wsr_uring_probe_open(&u->ring, options != NULL ? options : &defaults, u->off, report);
+    rc = wsr_uring_probe_open(&u->ring, options, u->off, report);
     if (rc < 0)
         goto fail;
 
     u->enter_fd = u->ring.ring_fd;
-    u->hot.is_allowed = options != NULL && (options->flags & WSR_URING_SPINS) != 0 &&
-                        (u->off & 1u << WSR_URING_PLAIN_CALLS) == 0;
+    u->batch_count = options->batch_count;
+    u->batch_ns = options->batch_ns;
+    u->napi_us = options->napi_us;
+    u->hot.is_allowed = (options->flags & WSR_URING_SPINS) != 0 && (u->off & 1u << WSR_URING_PLAIN_CALLS) == 0;
     u->granted = WSR_URING_STEPS_BASE;
     wsr_uring_probe_words(u->words[0], sizeof u->words[0], u->granted);
     /* Relaxed: nobody else has the driver yet. Pairs with the load in uring_features(). */

@@ -13,6 +13,9 @@ struct wsr_uring_options {
     uint32_t flags;               /* enum wsr_uring_flags */
     uint32_t entries_count;       /* submission queue; 0 = 1,024 */
     uint32_t completions_count;   /* completion queue; 0 = 16,384 */
+    uint32_t batch_count;         /* an owner that sleeps is woken for so many completions at once; 0 = 1 */
+    uint32_t napi_us;             /* NAPI busy poll of so many microseconds, where the kernel has it; 0 = none */
+    uint64_t batch_ns;            /* when they do not come within this time, it is woken for one */
 };
 
 /* Sentence on what is missing and what to do, and the steps of the ladder that run and that do not. */

@@ -38,6 +38,9 @@ struct uring {
     struct wsr_uring_refused refused;
     struct wsr_uring_files files;
     struct wsr_uring_hot hot;
+    uint32_t batch_count;                     /* of completions that end a sleep together; see uring.h */
+    uint64_t batch_ns;
+    uint32_t napi_us;
     uint32_t off, granted;                    /* steps that the environment switches off; steps that are in use */
     struct wsr_driver_counts counts;
     char words[2][176];                       /* features before and after there is an owner */
@@ -55,12 +58,22 @@ static inline struct uring *wsr_uring_of(struct wsr_driver *driver)
 /* uring.c */
 /* Become the owner's ring, or make sure of it. 0 or -errno. */
 int wsr_uring_own(struct uring *u);
+void wsr_uring_break_down(struct uring *u, int error);
 /* Arm a multishot receive in the ring. */
 void wsr_uring_arm_recv(struct uring *u, wsr_file file, uint64_t token);
 /* One poll of the driver's own. Returns false when the queue has no room, and is then to be asked again. */
 bool wsr_uring_poll_own(struct uring *u, wsr_file file, short events, uint64_t token);
 /* Ask for the end of an operation of the driver's own. */
 void wsr_uring_cancel_own(struct uring *u, uint64_t token);
+
+/* uring_enter.c */
+#define WSR_URING_ENTER_ABS_TIMER (1u << 5)   /* IORING_ENTER_ABS_TIMER, Linux 6.12 */
+uint64_t wsr_uring_now_ns(void);
+bool wsr_uring_has_completions(const struct uring *u);
+/* One system call: submits what is queued and, with @flags, waits. 0 or -errno; what is not taken stays queued. */
+int wsr_uring_enter_once(struct uring *u, unsigned wait_count, unsigned flags, void *arg, size_t arg_bytes);
+/* Enter, with all that a wait may meet. 1 = completions may be there, 0 = time is over or a signal came, or -errno. */
+int wsr_uring_enter(struct uring *u, bool block, uint64_t deadline_ns);
 
 /* uring_wake.c; wake and descriptor are the operations of driver.h. */
 int wsr_uring_announce_fd(const struct uring *u);

@@ -39,6 +39,8 @@ static const char *const step_names[WSR_URING_STEPS_COUNT] = {
     [WSR_URING_IOWQ_CAP] = "iowq_cap",
     [WSR_URING_ABS_TIMER] = "abs_timer",
     [WSR_URING_PLAIN_CALLS] = "plain_calls",
+    [WSR_URING_MIN_WAIT] = "min_wait",
+    [WSR_URING_NAPI] = "napi",
 };
 
 static uint32_t step_of_name(const char *name, size_t len)
@@ -254,7 +256,7 @@ int wsr_uring_probe_open(struct io_uring *ring, const struct wsr_uring_options *
     return 0;
 }
 
-uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off)
+uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off, uint32_t napi_us)
 {
     uint32_t want = WSR_URING_STEPS_ALL & ~WSR_URING_STEPS_BASE & ~off;
     uint32_t granted = want & 1u << WSR_URING_PLAIN_CALLS;
@@ -271,20 +273,22 @@ uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off)
     if ((want & 1u << WSR_URING_ABS_TIMER) != 0 &&
         io_uring_register((unsigned)ring->ring_fd, OURS_REGISTER_CLOCK, &monotonic, 0) == 0)
         granted |= 1u << WSR_URING_ABS_TIMER;
+    if ((want & 1u << WSR_URING_MIN_WAIT) != 0 && (ring->features & OURS_FEAT_MIN_TIMEOUT) != 0)
+        granted |= 1u << WSR_URING_MIN_WAIT;
+    struct napi napi = { .busy_poll_us = napi_us, .prefer_busy_poll = 1 };
+    if ((want & 1u << WSR_URING_NAPI) != 0 && napi_us > 0 &&
+        io_uring_register((unsigned)ring->ring_fd, OURS_REGISTER_NAPI, &napi, 1) == 0)
+        granted |= 1u << WSR_URING_NAPI;
     return granted;
 }
 
-/* What the kernel has and this driver leaves alone: bundles had bugs that swap bytes, the others wait for a gain. */
-static void tell_unused(struct io_uring *ring, struct wsr_uring_report *report)
+/* What the kernel has and this driver leaves alone: bundles had bugs that swap bytes. */
+static void tell_unused(const struct io_uring *ring, struct wsr_uring_report *report)
 {
     struct utsname system = { .release = "unknown" };
-    struct napi napi = { .busy_poll_us = 0 };
-    bool has_napi = io_uring_register((unsigned)ring->ring_fd, OURS_REGISTER_NAPI, &napi, 1) == 0;
-
     uname(&system);
-    snprintf(report->text, sizeof report->text, "io_uring works on Linux %.64s; there and not used:%s%s%s.",
-             system.release, has_napi ? " napi" : "", ring->features & OURS_FEAT_RECVSEND_BUNDLE ? " bundles" : "",
-             ring->features & OURS_FEAT_MIN_TIMEOUT ? " min_wait" : "");
+    snprintf(report->text, sizeof report->text, "io_uring works on Linux %.64s; there and not used:%s.",
+             system.release, ring->features & OURS_FEAT_RECVSEND_BUNDLE ? " bundles" : " nothing");
 }
 
 void wsr_uring_probe(struct wsr_uring_report *report)
@@ -298,7 +302,7 @@ void wsr_uring_probe(struct wsr_uring_report *report)
         wsr_uring_probe_words(report->missing, sizeof report->missing, WSR_URING_STEPS_ALL);
         return;
     }
-    uint32_t granted = WSR_URING_STEPS_BASE | wsr_uring_probe_climb(&ring, off);
+    uint32_t granted = WSR_URING_STEPS_BASE | wsr_uring_probe_climb(&ring, off, 1);
     wsr_uring_probe_words(report->features, sizeof report->features, granted);
     wsr_uring_probe_words(report->missing, sizeof report->missing, WSR_URING_STEPS_ALL & ~granted);
     tell_unused(&ring, report);

@@ -16,6 +16,8 @@ enum wsr_uring_step {
     WSR_URING_IOWQ_CAP,             /* 5.15: a mistake that needs kernel threads gets 2 of them, not 4,000 */
     WSR_URING_ABS_TIMER,            /* 6.12: deadlines go to the kernel as they are */
     WSR_URING_PLAIN_CALLS,          /* any: an owner that spins has few sockets received and sent without the ring */
+    WSR_URING_MIN_WAIT,             /* 6.12: a wait for a batch is one call, else two */
+    WSR_URING_NAPI,                 /* 6.9: only when asked for */
     WSR_URING_STEPS_COUNT
 };
 #define WSR_URING_STEPS_BASE ((1u << WSR_URING_RING_FD) - 1)
@@ -31,8 +33,9 @@ void wsr_uring_probe_words(char *out, size_t size, uint32_t steps);
 WSR_MUST_USE int wsr_uring_probe_open(struct io_uring *ring, const struct wsr_uring_options *options, uint32_t off,
                                       struct wsr_uring_report *report);
 
-/* Take the optional steps but @off, on the thread that owns the ring. Returns those granted. */
-uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off);
+/* Take the optional steps but @off, on the thread that owns the ring, with NAPI busy poll of @napi_us, 0 = none.
+ * Returns those granted. */
+uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off, uint32_t napi_us);
 
 /* What is known about a refused call. */
 struct wsr_uring_refusal {

@@ -235,8 +235,9 @@ WSR_API void wsr_blob_release(struct wsr_blob *blob);
 enum wsr_wait {
     WSR_WAIT_DEFAULT = 0,    /* WSR_WAIT_BLOCK */
     WSR_WAIT_BLOCK = 1,      /* sleep in the kernel */
-    WSR_WAIT_SPIN = 2,       /* never sleep: watch the completion queue in user space */
-    WSR_WAIT_ADAPTIVE = 3    /* spin for spin_ns, then sleep */
+    WSR_WAIT_SPIN = 2,       /* never sleep: watch the completion queue in user space; up to 4 sockets of a worker are
+                                received and sent by plain calls instead, which is faster for so few */
+    WSR_WAIT_ADAPTIVE = 3    /* spin so for spin_ns, then sleep */
 };
 
 enum wsr_engine_flags {
@@ -269,6 +270,14 @@ struct wsr_engine_options {
     uint64_t open_timeout_ns;        /* 0 = 30 s for look-up, TCP, proxy, TLS and upgrade together; or WSR_NEVER */
     uint64_t close_timeout_ns;       /* 0 = 30 s from wsr_close() to the server's Close; or WSR_NEVER */
     uint64_t fin_timeout_ns;         /* 0 = 2 s from both Close frames to the server's FIN; or WSR_NEVER */
+    uint32_t batch_count;            /* throughput before latency: a sleep ends when so many completions are there, at
+                                        most 256; 0 = 1. A wsr_send() of another thread is one of them. Not with
+                                        WSR_WAIT_SPIN, which never sleeps */
+    uint32_t napi_us;                /* before a sleep the kernel polls the NIC's queues for so many microseconds, at
+                                        most 1,000,000 (NAPI busy poll, Linux 6.9); 0 = no. "napi" among the features
+                                        of the statistics says that the kernel does */
+    uint64_t batch_ns;               /* with batch_count: after this time one completion is enough, at most 1 s;
+                                        0 = 50 us. One system call from Linux 6.12 on ("min_wait"), two before */
 };
 #define WSR_ENGINE_OPTIONS_INIT WSR_SIZED(wsr_engine_options)
 

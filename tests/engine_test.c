@@ -159,6 +159,8 @@ static void options_out_of_range_are_refused(void **state)
         ROW(buffers_count, 1), ROW(buffers_count, 3), ROW(buffers_count, 511), ROW(buffers_count, 65536),
         ROW(buffers_count, UINT32_MAX), ROW(buffer_bytes, 1), ROW(buffer_bytes, 255), ROW(buffer_bytes, (1u << 20) + 1),
         ROW(buffer_bytes, UINT32_MAX), ROW(wait, 4), ROW(wait, UINT32_MAX), ROW(sockets_max, UINT32_MAX),
+        ROW(batch_count, 257), ROW(batch_count, UINT32_MAX), ROW(batch_ns, 1), ROW(batch_ns, UINT64_MAX),
+        ROW(napi_us, 1000001), ROW(napi_us, UINT32_MAX),
         ROW(size, 0), ROW(size, 3),
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -187,7 +189,8 @@ static void options_at_the_ends_of_their_ranges_are_taken(void **state)
         ROW(loan_max_bytes, 1), ROW(loan_max_bytes, UINT64_MAX), ROW(fragments_max, 1), ROW(fragments_max, UINT32_MAX),
         ROW(head_max_bytes, 1), ROW(head_max_bytes, UINT32_MAX), ROW(open_timeout_ns, 1),
         ROW(open_timeout_ns, WSR_NEVER), ROW(close_timeout_ns, WSR_NEVER), ROW(fin_timeout_ns, WSR_NEVER),
-        ROW(spin_ns, 1), ROW(spin_ns, UINT64_MAX),
+        ROW(spin_ns, 1), ROW(spin_ns, UINT64_MAX), ROW(batch_count, 1), ROW(batch_count, 2), ROW(batch_count, 256),
+        ROW(napi_us, 1), ROW(napi_us, 1000000),
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
@@ -279,6 +282,76 @@ static void option_spin_ns(void **state)
     assert_true(comes_to_sleep(WSR_WAIT_ADAPTIVE, 1, 4000));
     assert_true(comes_to_sleep(WSR_WAIT_ADAPTIVE, 0, 4000));
     assert_false(comes_to_sleep(WSR_WAIT_ADAPTIVE, 3600000 * NS_PER_MS, 20));
+}
+
+/* One sleep for eight sockets. */
+static void option_batch_count(void **state)
+{
+    enum { COUNT = 8 };
+    struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
+    struct wsr_event events[64];
+    struct client client;
+    (void)state;
+    options.batch_count = COUNT;
+    options.batch_ns = (1000 * NS_PER_MS);
+    client_open(&client, &options, "upgrade; hold; text x");
+    for (unsigned i = 0; i < COUNT; i++)
+        client_connect_open(&client);
+    client_idle(&client, 50);
+    peer_go(client.peer);
+    assert_int_equal(wsr_poll(client.engine, 0, events, 64, WSR_NEVER), COUNT);
+    client_close(&client);
+}
+
+static void option_batch_ns(void **state)
+{
+    struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
+    struct wsr_engine *engine;
+    struct client client;
+    (void)state;
+    options.batch_count = 2;
+    options.batch_ns = (1000 * NS_PER_MS);
+    options.wait = WSR_WAIT_SPIN;
+    assert_int_equal(wsr_engine_create(&engine, &options), WSR_ERR_ARGUMENT);
+    assert_non_null(strstr(wsr_error_text(), "WSR_WAIT_BLOCK"));
+    options.wait = WSR_WAIT_ADAPTIVE;
+    options.batch_ns = (1000 * NS_PER_MS) + 1;
+    assert_int_equal(wsr_engine_create(&engine, &options), WSR_ERR_ARGUMENT);
+
+    /* A batch that is never complete: one message alone, again and again, is told all the same. */
+    for (uint32_t way = 0; way < 4; way++) {
+        options.workers_count = way % 2;
+        options.batch_count = 256;
+        options.batch_ns = way < 2 ? 1000000 : 0;
+        options.spin_ns = 1;
+        client_open(&client, &options, "upgrade; echo");
+        struct wsr_socket *socket = client_connect_open(&client);
+        for (unsigned i = 1; i <= 20; i++) {
+            assert_int_equal(wsr_send(socket, WSR_TEXT, "x", 1), 0);
+            client_until(&client, WSR_EVENT_MESSAGE, i);
+        }
+        client_close(&client);
+    }
+}
+
+/* What it does cannot be seen on the loopback interface, which has no NIC: only that the kernel has taken it. */
+static void option_napi_us(void **state)
+{
+    (void)state;
+    for (uint32_t napi_us = 0; napi_us <= 50; napi_us += 50) {
+        struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
+        struct client client;
+        options.napi_us = napi_us;
+        client_open(&client, &options, "upgrade; text x");
+        client_connect_open(&client);
+        client_until(&client, WSR_EVENT_MESSAGE, 1);
+        bool has = strstr(client_statistics(&client).features, "napi") != NULL;
+        struct wsr_diagnosis diagnosis = WSR_DIAGNOSIS_INIT;
+        wsr_diagnose(&diagnosis);
+        bool can = strstr(diagnosis.features, "napi") != NULL;
+        assert_int_equal(has, napi_us > 0 && can);
+        client_close(&client);
+    }
 }
 
 static void wait_modes_of_an_inline_engine(void **state)
@@ -711,6 +784,9 @@ int main(void)
         cmocka_unit_test(option_pin),
         cmocka_unit_test(option_wait),
         cmocka_unit_test(option_spin_ns),
+        cmocka_unit_test(option_batch_count),
+        cmocka_unit_test(option_batch_ns),
+        cmocka_unit_test(option_napi_us),
         cmocka_unit_test(wait_modes_of_an_inline_engine),
         cmocka_unit_test(option_sockets_max),
         cmocka_unit_test(option_events_count),

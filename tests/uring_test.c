@@ -840,13 +840,14 @@ static void optional_steps_can_be_switched_off(void **state)
 {
     (void)state;
     static const char *const optional[] = { "ring_fd", "iowq_cap", "abs_timer", "ring_fd,iowq_cap,abs_timer" };
+    const struct wsr_uring_options options = { .napi_us = 1 };
     for (unsigned i = 0; i < 4; i++) {
         struct wsr_uring_report report;
         struct bench b;
         setenv("WSRING_URING_OFF", optional[i], 1);
         wsr_uring_probe(&report);
         assert_int_equal(report.error, 0);
-        set_up(&b, NULL, 2);
+        set_up(&b, &options, 2);
         unsetenv("WSRING_URING_OFF");
         const char *features = b.driver->ops->features(b.driver);
         assert_string_equal(features, report.features);
