@@ -80,7 +80,7 @@ static int check_waiting(const struct wsr_engine_options *o)
 
 static int check_options(const struct wsr_engine_options *o)
 {
-    if ((o->flags & ~(uint32_t)(WSR_ENGINE_PIN | WSR_ENGINE_ONE_CONNECTING)) != 0)
+    if ((o->flags & ~(uint32_t)(WSR_ENGINE_PIN | WSR_ENGINE_ONE_CONNECTING | WSR_ENGINE_DIRECT_DESCRIPTORS)) != 0)
         return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_engine_options.flags 0x%x has unknown flags", o->flags);
     if (o->workers_count > WORKERS_MAX)
         return wsr_error_set(WSR_ERR_ARGUMENT, "workers_count %u is over %u", o->workers_count, WORKERS_MAX);
@@ -146,15 +146,20 @@ static int make_uring_worker(struct wsr_engine *engine, uint32_t index)
 {
     /* The thread that turns the worker first becomes the ring's owner, whoever made it. */
     const struct wsr_engine_options *o = &engine->options;
-    const struct wsr_uring_options options = {
+    struct wsr_uring_options options = {
         .flags = WSR_URING_DISABLED_START | (o->wait != WSR_WAIT_BLOCK ? WSR_URING_SPINS : 0),
         .batch_count = o->batch_count, .batch_ns = o->batch_ns, .napi_us = o->napi_us
     };
     struct wsr_uring_report report;
     struct wsr_driver *driver;
+    bool is_direct = (o->flags & WSR_ENGINE_DIRECT_DESCRIPTORS) != 0;
+    if (is_direct)
+        options.direct_count = o->sockets_max;
     int rc = wsr_uring_create(&driver, &options, &report);
     if (rc != 0)
         return wsr_error_set(rc, "%s", report.text);
+    if (is_direct)      /* the table may be smaller; the same for all workers, unless the limit changes meanwhile */
+        engine->options.sockets_max = report.direct_count;
     rc = make_worker(engine, index, driver);
     if (rc != 0)
         driver->ops->destroy(driver);

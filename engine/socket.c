@@ -297,8 +297,10 @@ static int take_place(struct wsr_engine *engine, uint32_t worker, uint32_t *ring
     if (atomic_fetch_add_explicit(live, 1, memory_order_relaxed) >= engine->options.sockets_max) {
         atomic_fetch_sub_explicit(live, 1, memory_order_relaxed);
         return wsr_error_set(WSR_ERR_MEMORY,
-                             "worker %u has its %u sockets already; raise sockets_max or use more workers", chosen + 1,
-                             engine->options.sockets_max);
+                             "worker %u has its %u sockets already; raise sockets_max%s or use more workers",
+                             chosen + 1, engine->options.sockets_max,
+                             (engine->options.flags & WSR_ENGINE_DIRECT_DESCRIPTORS) != 0
+                                 ? ", for direct descriptors the limit of open files (ulimit -n) too," : "");
     }
     *ring = chosen;
     return 0;

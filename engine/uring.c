@@ -1,6 +1,7 @@
-/* One ring, one thread. Sockets are plain descriptors. Operations are written to the submission queue and leave with
- * the next wait(), or when the queue or the arena is full. Linux copies everything but the payload at submission
- * (IORING_FEAT_SUBMIT_STABLE), so the arena of message headers is free again whenever the queue is empty. */
+/* One ring, one thread. Sockets are plain descriptors or, when asked for, slots of the ring's own table. Operations are
+ * written to the submission queue and leave with the next wait(), or when the queue or the arena is full. Linux copies
+ * everything but the payload at submission (IORING_FEAT_SUBMIT_STABLE), so the arena of message headers is free again
+ * whenever the queue is empty. */
 #include "uring.h"
 
 #include <errno.h>
@@ -129,14 +130,7 @@ int wsr_uring_own(struct uring *u)
     u->owner = thread_id();
     enter_state(u, URING_RUNNING, 0);
 
-    uint32_t granted = wsr_uring_probe_climb(&u->ring, u->off, u->napi_us);
-    if ((granted & 1u << WSR_URING_RING_FD) != 0) {
-        u->enter_fd = u->ring.enter_ring_fd;
-        u->enter_flags |= IORING_ENTER_REGISTERED_RING;
-    }
-    if ((granted & 1u << WSR_URING_ABS_TIMER) != 0)
-        u->enter_flags |= WSR_URING_ENTER_ABS_TIMER;
-    u->granted |= granted;
+    u->granted |= wsr_uring_probe_climb(&u->ring, u->off, u->napi_us, &u->enter_fd, &u->enter_flags);
     wsr_uring_probe_words(u->words[1], sizeof u->words[1], u->granted);
     /* Release: pairs with the acquire load in uring_features(), which may run on any thread. */
     atomic_store_explicit(&u->features, u->words[1], memory_order_release);
@@ -147,7 +141,7 @@ int wsr_uring_own(struct uring *u)
 
 static wsr_file uring_open(struct wsr_driver *driver, const struct wsr_driver_setup *setup)
 {
-    return wsr_uring_file_open(&wsr_uring_of(driver)->files, setup);
+    return wsr_uring_direct_open(&wsr_uring_of(driver)->direct, &wsr_uring_of(driver)->files, setup);
 }
 
 static wsr_file uring_listen(struct wsr_driver *driver, const struct sockaddr *address, socklen_t address_bytes,
@@ -158,13 +152,26 @@ static wsr_file uring_listen(struct wsr_driver *driver, const struct sockaddr *a
 
 static void uring_close(struct wsr_driver *driver, wsr_file file)
 {
-    wsr_uring_file_close(&wsr_uring_of(driver)->files, file);
+    wsr_uring_direct_close(&wsr_uring_of(driver)->direct, &wsr_uring_of(driver)->files, file);
+}
+
+/* A slot gets a descriptor for that long. Submitted at once, as the slot may be another socket's tomorrow. */
+static int shutdown_direct(struct uring *u, wsr_file file)
+{
+    struct io_uring_sqe *sqe = claim(u, WSR_URING_TOKEN_INSTALL);
+    if (sqe == NULL)
+        return -EAGAIN;
+    wsr_uring_direct_prep_install(sqe, file);
+    sqe->user_data = WSR_URING_TOKEN_INSTALL;
+    int rc = submit(u);
+    return rc < 0 ? rc : wsr_uring_direct_shutdown(&u->direct, WSR_URING_TOKEN_INSTALL, WSR_URING_TOKEN_CANCEL);
 }
 
 static int uring_shutdown(struct wsr_driver *driver, wsr_file file)
 {
-    (void)driver;     /* not as an operation: IORING_OP_SHUTDOWN always takes a kernel thread */
-    return shutdown(file, SHUT_WR) == 0 ? 0 : -errno;
+    if (wsr_uring_direct_is(file))
+        return shutdown_direct(wsr_uring_of(driver), file);
+    return shutdown(file, SHUT_WR) == 0 ? 0 : -errno;       /* IORING_OP_SHUTDOWN always takes a kernel thread */
 }
 
 /* ---- Operations ---- */
@@ -181,6 +188,7 @@ static void uring_connect(struct wsr_driver *driver, wsr_file file, const struct
     if (sqe == NULL)
         return;
     io_uring_prep_connect(sqe, file, address, address_bytes);
+    wsr_uring_direct_aim(sqe, file);
     sqe->user_data = token;
 }
 
@@ -206,6 +214,7 @@ void wsr_uring_arm_recv(struct uring *u, wsr_file file, uint64_t token)
     if (sqe == NULL)
         return;
     io_uring_prep_recv_multishot(sqe, file, NULL, 0, 0);
+    wsr_uring_direct_aim(sqe, file);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = WSR_URING_BUFFER_GROUP;
     sqe->user_data = token;
@@ -224,6 +233,7 @@ static void uring_recv_into(struct wsr_driver *driver, wsr_file file, void *to, 
     if (sqe == NULL)
         return;
     io_uring_prep_recv(sqe, file, to, len < TRANSFER_MAX ? len : TRANSFER_MAX, 0);
+    wsr_uring_direct_aim(sqe, file);
     sqe->user_data = token;
 }
 
@@ -252,6 +262,7 @@ static void uring_send(struct wsr_driver *driver, wsr_file file, const struct io
     } else {
         io_uring_prep_sendmsg(sqe, file, wsr_uring_arena_take(u->arena, parts, parts_count), flags);
     }
+    wsr_uring_direct_aim(sqe, file);
     sqe->user_data = token;
 }
 
@@ -332,6 +343,8 @@ static bool digest(struct uring *u, const struct io_uring_cqe *cqe, struct wsr_c
             digest_wake(u, cqe->res, more, woken);
         else if (cqe->user_data < WSR_URING_TOKEN_WAKE)
             wsr_uring_hot_watched(u, (unsigned)(cqe->user_data - WSR_URING_TOKEN_WATCH));
+        else if (cqe->user_data == WSR_URING_TOKEN_INSTALL && cqe->res >= 0)
+            close(cqe->res);                  /* came too late for shutdown_direct(), which has told so */
         return false;
     }
     out->token = cqe->user_data;
@@ -345,7 +358,7 @@ static bool digest(struct uring *u, const struct io_uring_cqe *cqe, struct wsr_c
     if (WSR_UNLIKELY(cqe->res == -ENOBUFS))
         give_all(u);
     if (WSR_UNLIKELY(u->files.accepts_count > 0))
-        wsr_uring_file_accepted(&u->files, out);
+        wsr_uring_direct_accepted(&u->direct, &u->files, out);
     return true;
 }
 
@@ -353,7 +366,7 @@ static unsigned take_refused(struct uring *u, struct wsr_completion *out, unsign
 {
     unsigned taken = wsr_uring_refused_take(&u->refused, out, out_count);
     for (unsigned i = 0; i < taken; i++)
-        wsr_uring_file_accepted(&u->files, &out[i]);
+        wsr_uring_direct_accepted(&u->direct, &u->files, &out[i]);
     return taken;
 }
 
@@ -461,6 +474,7 @@ static void drain(struct uring *u)
 
 static void release(struct uring *u)
 {
+    wsr_uring_direct_free(&u->direct);
     /* Not on the owner's thread, Linux refuses to give up the registered descriptor: the end of the owner did that. */
     io_uring_queue_exit(&u->ring);
     wsr_uring_file_close_all(&u->files);
@@ -505,16 +519,6 @@ static const struct wsr_driver_ops uring_ops = {
     .destroy = uring_destroy,
 };
 
-static void tell_steps(const struct uring *u, struct wsr_uring_report *report)
-{
-    /* What a later owner will be granted is not known yet: neither a feature nor missing. */
-    uint32_t missing = u->owner != 0 ? WSR_URING_STEPS_ALL & ~u->granted : u->off;
-    if (u->napi_us == 0)
-        missing &= ~(1u << WSR_URING_NAPI);
-    wsr_uring_probe_words(report->features, sizeof report->features, u->granted);
-    wsr_uring_probe_words(report->missing, sizeof report->missing, missing);
-}
-
 static struct uring *allocate(void)
 {
     struct uring *u = aligned_alloc(WSR_CACHE_LINE, sizeof *u);       /* the size is a multiple: a member is aligned */
@@ -539,10 +543,10 @@ int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options 
     struct wsr_uring_report unread;
     int rc;
 
-    if (report == NULL)
-        report = &unread;
     if (options == NULL)
         options = &defaults;
+    if (report == NULL)
+        report = &unread;
     *report = (struct wsr_uring_report){ 0 };
     struct uring *u = allocate();
     if (u == NULL)
@@ -552,7 +556,7 @@ int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options 
         rc = wsr_uring_probe_refuse(report, "eventfd", errno);
         goto fail;
     }
-    rc = wsr_uring_probe_open(&u->ring, options, u->off, report);
+    rc = wsr_uring_probe_open(&u->ring, &u->direct, options, u->off, report);
     if (rc < 0)
         goto fail;
 
@@ -561,13 +565,14 @@ int wsr_uring_create(struct wsr_driver **driver, const struct wsr_uring_options 
     u->batch_ns = options->batch_ns;
     u->napi_us = options->napi_us;
     u->hot.is_allowed = (options->flags & WSR_URING_SPINS) != 0 && (u->off & 1u << WSR_URING_PLAIN_CALLS) == 0;
-    u->granted = WSR_URING_STEPS_BASE;
+    u->granted = WSR_URING_STEPS_BASE | (u->direct.slots_count > 0 ? 1u << WSR_URING_DIRECT_FILES : 0);
     wsr_uring_probe_words(u->words[0], sizeof u->words[0], u->granted);
     /* Relaxed: nobody else has the driver yet. Pairs with the load in uring_features(). */
     atomic_store_explicit(&u->features, u->words[0], memory_order_relaxed);
     if ((u->ring.flags & IORING_SETUP_R_DISABLED) == 0)
-        wsr_uring_own(u);                               /* cannot fail: there is nothing to enable */
-    tell_steps(u, report);
+        wsr_uring_own(u);                     /* cannot fail: there is nothing to enable */
+    /* What a later owner will be granted is not known yet: neither a feature nor missing. */
+    wsr_uring_probe_tell(report, u->granted, (u->owner != 0 ? ~u->granted : u->off) & wsr_uring_probe_asked(options));
     *driver = &u->driver;
     return 0;
 

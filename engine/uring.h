@@ -16,6 +16,9 @@ struct wsr_uring_options {
     uint32_t batch_count;         /* an owner that sleeps is woken for so many completions at once; 0 = 1 */
     uint32_t napi_us;             /* NAPI busy poll of so many microseconds, where the kernel has it; 0 = none */
     uint64_t batch_ns;            /* when they do not come within this time, it is woken for one */
+    uint32_t direct_count;        /* 0 = sockets are descriptors; else all but Unix sockets and listening ones are kept
+                                     in a table of the ring with so many slots, or with as many as there may be open
+                                     files, for which they do not count then */
 };
 
 /* Sentence on what is missing and what to do, and the steps of the ladder that run and that do not. */
@@ -24,6 +27,7 @@ struct wsr_uring_report {
     char text[256];
     char features[176];
     char missing[176];
+    uint32_t direct_count;        /* slots of the table */
 };
 
 /* Make a driver. Returns 0 with *driver, or WSR_ERR_NOT_SUPPORTED, WSR_ERR_MEMORY, WSR_ERR_SYSTEM with @report filled

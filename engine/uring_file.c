@@ -28,8 +28,7 @@ static bool is_open(const struct wsr_uring_files *files, size_t file)
     return file / 8 < files->bytes && (files->open[file / 8] & 1u << file % 8) != 0;
 }
 
-/* Take over an open descriptor. Returns it, or -ENOMEM with the descriptor closed. */
-static wsr_file keep(struct wsr_uring_files *files, int fd)
+wsr_file wsr_uring_file_keep(struct wsr_uring_files *files, int fd)
 {
     int rc = mark_open(files, fd);
     if (rc == 0)
@@ -43,7 +42,7 @@ static int set_int(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
 }
 
-wsr_file wsr_uring_file_open(struct wsr_uring_files *files, const struct wsr_driver_setup *setup)
+int wsr_uring_file_make(const struct wsr_driver_setup *setup)
 {
     bool inet = setup->family != AF_UNIX;
     int rc = 0;
@@ -60,9 +59,15 @@ wsr_file wsr_uring_file_open(struct wsr_uring_files *files, const struct wsr_dri
             rc = -errno;
     }
     if (rc == 0)
-        return keep(files, fd);
+        return fd;
     close(fd);
     return rc;
+}
+
+wsr_file wsr_uring_file_open(struct wsr_uring_files *files, const struct wsr_driver_setup *setup)
+{
+    int fd = wsr_uring_file_make(setup);
+    return fd < 0 ? fd : wsr_uring_file_keep(files, fd);
 }
 
 static int port_of(int fd, uint16_t *port)
@@ -103,7 +108,7 @@ wsr_file wsr_uring_file_listen(struct wsr_uring_files *files, const struct socka
     if (rc == 0 && port != NULL)
         rc = port_of(fd, port);
     if (rc == 0)
-        return keep(files, fd);
+        return wsr_uring_file_keep(files, fd);
     close(fd);
     return rc;
 }
@@ -122,17 +127,16 @@ int wsr_uring_file_expect(struct wsr_uring_files *files, uint64_t token)
     return 0;
 }
 
-void wsr_uring_file_accepted(struct wsr_uring_files *files, struct wsr_completion *done)
+bool wsr_uring_file_is_accepted(struct wsr_uring_files *files, const struct wsr_completion *done)
 {
     for (unsigned i = 0; i < files->accepts_count; i++) {
         if (files->accepts[i] != done->token)
             continue;
-        if (done->result >= 0)
-            done->result = keep(files, done->result);
         if ((done->flags & WSR_COMPLETION_MORE) == 0)
             files->accepts[i] = files->accepts[--files->accepts_count];
-        return;
+        return done->result >= 0;
     }
+    return false;
 }
 
 void wsr_uring_file_close(struct wsr_uring_files *files, wsr_file file)

@@ -12,11 +12,8 @@ struct wsr_uring_files {
     unsigned accepts_count, accepts_room;
 };
 
-/* Can system calls name the file, and not only the ring? */
-static inline bool wsr_uring_file_is_plain(wsr_file file)
-{
-    return file >= 0;
-}
+/* Make a descriptor as @setup says, which stays the caller's. It or -errno. */
+int wsr_uring_file_make(const struct wsr_driver_setup *setup);
 
 /* As the operations of the same name in driver.h. */
 wsr_file wsr_uring_file_open(struct wsr_uring_files *files, const struct wsr_driver_setup *setup);
@@ -24,10 +21,12 @@ wsr_file wsr_uring_file_listen(struct wsr_uring_files *files, const struct socka
                                int backlog, uint16_t *port);
 void wsr_uring_file_close(struct wsr_uring_files *files, wsr_file file);
 
-/* Completions with @token bring new files, until one without MORE. 0 or -ENOMEM. */
+/* Completions with @token bring new descriptors, until one without MORE. 0 or -ENOMEM. */
 int wsr_uring_file_expect(struct wsr_uring_files *files, uint64_t token);
-/* Take over the file if @done brings one. Without memory it is closed, and the result is -ENOMEM. */
-void wsr_uring_file_accepted(struct wsr_uring_files *files, struct wsr_completion *done);
+/* Does @done bring one? */
+bool wsr_uring_file_is_accepted(struct wsr_uring_files *files, const struct wsr_completion *done);
+/* Take over an open descriptor. Returns it, or -ENOMEM with the descriptor closed. */
+wsr_file wsr_uring_file_keep(struct wsr_uring_files *files, int fd);
 
 void wsr_uring_file_close_all(struct wsr_uring_files *files);     /* and forget them */
 

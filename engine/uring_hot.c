@@ -27,7 +27,7 @@ static void enter_state(struct wsr_uring_hot *hot, struct wsr_uring_hot_place *p
 
 bool wsr_uring_hot_suits(const struct uring *u, wsr_file file)
 {
-    return u->hot.is_allowed && u->files.open_count <= WSR_URING_HOT_FILES && wsr_uring_file_is_plain(file);
+    return u->hot.is_allowed && u->files.open_count <= WSR_URING_HOT_FILES && !wsr_uring_direct_is(file);
 }
 
 bool wsr_uring_hot_recv(struct uring *u, wsr_file file, uint64_t token)

@@ -6,11 +6,13 @@
 
 #include "uring_arena.h"
 #include "uring_buffer.h"
+#include "uring_direct.h"
 #include "uring_file.h"
 #include "uring_hot.h"
 #include "uring_refused.h"
 
 /* Tokens of the driver's own operations; see uring.h. */
+#define WSR_URING_TOKEN_INSTALL UINT64_MAX
 #define WSR_URING_TOKEN_CANCEL (UINT64_MAX - 1)
 #define WSR_URING_TOKEN_WAKE (UINT64_MAX - 2)
 #define WSR_URING_TOKEN_WATCH (UINT64_MAX - 2 - WSR_URING_HOT_FILES)     /* of the first place; the others follow */
@@ -38,6 +40,7 @@ struct uring {
     struct wsr_uring_refused refused;
     struct wsr_uring_files files;
     struct wsr_uring_hot hot;
+    struct wsr_uring_direct direct;
     uint32_t batch_count;                     /* of completions that end a sleep together; see uring.h */
     uint64_t batch_ns;
     uint32_t napi_us;
@@ -67,7 +70,6 @@ bool wsr_uring_poll_own(struct uring *u, wsr_file file, short events, uint64_t t
 void wsr_uring_cancel_own(struct uring *u, uint64_t token);
 
 /* uring_enter.c */
-#define WSR_URING_ENTER_ABS_TIMER (1u << 5)   /* IORING_ENTER_ABS_TIMER, Linux 6.12 */
 uint64_t wsr_uring_now_ns(void);
 bool wsr_uring_has_completions(const struct uring *u);
 /* One system call: submits what is queued and, with @flags, waits. 0 or -errno; what is not taken stays queued. */

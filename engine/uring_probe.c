@@ -41,6 +41,7 @@ static const char *const step_names[WSR_URING_STEPS_COUNT] = {
     [WSR_URING_PLAIN_CALLS] = "plain_calls",
     [WSR_URING_MIN_WAIT] = "min_wait",
     [WSR_URING_NAPI] = "napi",
+    [WSR_URING_DIRECT_FILES] = "direct_files",
 };
 
 static uint32_t step_of_name(const char *name, size_t len)
@@ -77,6 +78,19 @@ void wsr_uring_probe_words(char *out, size_t size, uint32_t steps)
         assert(wrote > 0 && (size_t)wrote < size - used);
         used += (size_t)wrote;
     }
+}
+
+uint32_t wsr_uring_probe_asked(const struct wsr_uring_options *options)
+{
+    uint32_t unasked = (options->direct_count == 0 ? 1u << WSR_URING_DIRECT_FILES : 0) |
+                       (options->napi_us == 0 ? 1u << WSR_URING_NAPI : 0);
+    return WSR_URING_STEPS_ALL & ~unasked;
+}
+
+void wsr_uring_probe_tell(struct wsr_uring_report *report, uint32_t granted, uint32_t missing)
+{
+    wsr_uring_probe_words(report->features, sizeof report->features, granted);
+    wsr_uring_probe_words(report->missing, sizeof report->missing, missing);
 }
 
 /* A number from a file of /proc, or @absent. */
@@ -217,8 +231,35 @@ static int refuse_steps(struct wsr_uring_report *report, const char *why, uint32
     return WSR_ERR_NOT_SUPPORTED;
 }
 
-int wsr_uring_probe_open(struct io_uring *ring, const struct wsr_uring_options *options, uint32_t off,
-                         struct wsr_uring_report *report)
+static int make_direct(struct wsr_uring_direct *direct, struct io_uring *ring, uint32_t wanted_count, uint32_t off,
+                       struct wsr_uring_report *report)
+{
+    struct utsname system = { .release = "unknown" };
+
+    if ((off & 1u << WSR_URING_DIRECT_FILES) != 0) {
+        snprintf(report->text, sizeof report->text, "WSRING_URING_OFF switches off direct_files; unset it to use "
+                 "WSR_ENGINE_DIRECT_DESCRIPTORS.");
+        return WSR_ERR_NOT_SUPPORTED;
+    }
+    int rc = wsr_uring_direct_try();
+    if (rc == -EOPNOTSUPP) {
+        uname(&system);
+        report->error = rc;
+        snprintf(report->text, sizeof report->text, "WSR_ENGINE_DIRECT_DESCRIPTORS needs Linux 6.13: Linux %.64s "
+                 "closes such a socket only when all older receives have ended; do without it and raise the limit of "
+                 "open files (ulimit -n).", system.release);
+        return WSR_ERR_NOT_SUPPORTED;
+    }
+    if (rc == 0)
+        rc = wsr_uring_direct_create(direct, ring, wanted_count);
+    if (rc < 0)
+        return wsr_uring_probe_refuse(report, "a table of direct descriptors", -rc);
+    report->direct_count = direct->slots_count;
+    return 0;
+}
+
+int wsr_uring_probe_open(struct io_uring *ring, struct wsr_uring_direct *direct,
+                         const struct wsr_uring_options *options, uint32_t off, struct wsr_uring_report *report)
 {
     uint32_t granted = 1u << WSR_URING_DEFER_TASKRUN;
     unsigned entries = options->entries_count != 0 ? options->entries_count : ENTRIES_DEFAULT;
@@ -253,17 +294,24 @@ int wsr_uring_probe_open(struct io_uring *ring, const struct wsr_uring_options *
         io_uring_queue_exit(ring);
         return refuse_steps(report, "this kernel lacks", WSR_URING_STEPS_BASE & ~granted, "run Linux 6.1 or newer");
     }
-    return 0;
+    rc = options->direct_count > 0 ? make_direct(direct, ring, options->direct_count, off, report) : 0;
+    if (rc != 0)
+        io_uring_queue_exit(ring);
+    return rc;
 }
 
-uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off, uint32_t napi_us)
+uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off, uint32_t napi_us, int *enter_fd,
+                               unsigned *enter_flags)
 {
     uint32_t want = WSR_URING_STEPS_ALL & ~WSR_URING_STEPS_BASE & ~off;
     uint32_t granted = want & 1u << WSR_URING_PLAIN_CALLS;
 
     /* Some vendors' kernels answer 0 to what they do not know; 1 is the number of descriptors registered. */
-    if ((want & 1u << WSR_URING_RING_FD) != 0 && io_uring_register_ring_fd(ring) == 1)
+    if ((want & 1u << WSR_URING_RING_FD) != 0 && io_uring_register_ring_fd(ring) == 1) {
         granted |= 1u << WSR_URING_RING_FD;
+        *enter_fd = ring->enter_ring_fd;
+        *enter_flags |= IORING_ENTER_REGISTERED_RING;
+    }
     unsigned workers[2] = { 2, 2 };
     if ((want & 1u << WSR_URING_IOWQ_CAP) != 0 && io_uring_register_iowq_max_workers(ring, workers) == 0)
         granted |= 1u << WSR_URING_IOWQ_CAP;
@@ -271,8 +319,10 @@ uint32_t wsr_uring_probe_climb(struct io_uring *ring, uint32_t off, uint32_t nap
     /* The wait's clock and the flag for absolute deadlines came together; the number of arguments must be 0. */
     struct clock_register monotonic = { .clock = CLOCK_MONOTONIC };
     if ((want & 1u << WSR_URING_ABS_TIMER) != 0 &&
-        io_uring_register((unsigned)ring->ring_fd, OURS_REGISTER_CLOCK, &monotonic, 0) == 0)
+        io_uring_register((unsigned)ring->ring_fd, OURS_REGISTER_CLOCK, &monotonic, 0) == 0) {
         granted |= 1u << WSR_URING_ABS_TIMER;
+        *enter_flags |= WSR_URING_ENTER_ABS_TIMER;
+    }
     if ((want & 1u << WSR_URING_MIN_WAIT) != 0 && (ring->features & OURS_FEAT_MIN_TIMEOUT) != 0)
         granted |= 1u << WSR_URING_MIN_WAIT;
     struct napi napi = { .busy_poll_us = napi_us, .prefer_busy_poll = 1 };
@@ -293,18 +343,21 @@ static void tell_unused(const struct io_uring *ring, struct wsr_uring_report *re
 
 void wsr_uring_probe(struct wsr_uring_report *report)
 {
-    struct wsr_uring_options small = { .entries_count = 8, .completions_count = 16 };
+    const struct wsr_uring_options small = { .entries_count = 8, .completions_count = 16 };
     uint32_t off = wsr_uring_probe_switched_off();
+    unsigned enter_flags = 0;
     struct io_uring ring;
+    int enter_fd;
 
     *report = (struct wsr_uring_report){ 0 };
-    if (wsr_uring_probe_open(&ring, &small, off, report) != 0) {
+    if (wsr_uring_probe_open(&ring, NULL, &small, off, report) != 0) {
         wsr_uring_probe_words(report->missing, sizeof report->missing, WSR_URING_STEPS_ALL);
         return;
     }
-    uint32_t granted = WSR_URING_STEPS_BASE | wsr_uring_probe_climb(&ring, off, 1);
-    wsr_uring_probe_words(report->features, sizeof report->features, granted);
-    wsr_uring_probe_words(report->missing, sizeof report->missing, WSR_URING_STEPS_ALL & ~granted);
+    uint32_t granted = WSR_URING_STEPS_BASE | wsr_uring_probe_climb(&ring, off, 1, &enter_fd, &enter_flags);
+    if ((off & 1u << WSR_URING_DIRECT_FILES) == 0 && wsr_uring_direct_try() == 0)
+        granted |= 1u << WSR_URING_DIRECT_FILES;
+    wsr_uring_probe_tell(report, granted, WSR_URING_STEPS_ALL & ~granted);
     tell_unused(&ring, report);
     io_uring_queue_exit(&ring);
 }

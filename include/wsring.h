@@ -242,8 +242,13 @@ enum wsr_wait {
 
 enum wsr_engine_flags {
     WSR_ENGINE_PIN = 1u << 0,             /* pin worker i to the i-th CPU of the process's affinity mask */
-    WSR_ENGINE_ONE_CONNECTING = 1u << 1   /* open one connection at a time to each IP address and port, from TCP's
+    WSR_ENGINE_ONE_CONNECTING = 1u << 1,  /* open one connection at a time to each IP address and port, from TCP's
                                              connect to the answer to the upgrade; see wsr_socket_open() */
+    WSR_ENGINE_DIRECT_DESCRIPTORS = 1u << 2   /* keep TCP sockets in a table of each worker's kernel ring, where they do
+                                                 not count as open files: sockets_max then is at most the limit of open
+                                                 files (RLIMIT_NOFILE) when the engine is made, but for each worker, and
+                                                 not for all sockets and files of the process. Linux 6.13. Each needs a
+                                                 plain descriptor for the moment in which it is made. */
 };
 
 /**
@@ -285,8 +290,8 @@ struct wsr_engine_options {
  * Make an engine and start its workers. @options may be NULL: an inline engine with the defaults.
  *
  * Returns 0 with *@engine set. WSR_ERR_ARGUMENT: an option is out of range. WSR_ERR_NOT_SUPPORTED: io_uring is
- * missing, forbidden or older than Linux 6.1; the text says which and what to do. WSR_ERR_MEMORY,
- * WSR_ERR_SYSTEM: the text names the call.
+ * missing, forbidden or older than Linux 6.1, or than WSR_ENGINE_DIRECT_DESCRIPTORS needs; the text says which and what
+ * to do. WSR_ERR_MEMORY, WSR_ERR_SYSTEM: the text names the call.
  *
  * Threads: any. The caller owns the engine and gives it to wsr_engine_destroy().
  */
