@@ -42,6 +42,8 @@ static const struct wsr_option table[] = {
       .offset = AT(options.buffer_bytes), .help = "of each (16KiB)" },
     { .name = "wait", .value = "block|spin", .kind = WSR_OPTION_CHOICE, .words = waits, .offset = AT(wait),
       .help = "sleep in the kernel, or watch for work without sleeping (block)" },
+    { .name = "direct", .kind = WSR_OPTION_SWITCH, .offset = AT(options.direct),
+      .help = "direct descriptors: the limit of open files is one for each worker, not for all" },
     { .name = "no-subprotocol", .kind = WSR_OPTION_SWITCH, .offset = AT(options.no_subprotocol),
       .help = "agree on no subprotocol; without this, on the first offered" },
     { .name = NULL },

@@ -113,14 +113,26 @@ static void leave_list(struct wsr_echo_worker *w, struct wsr_echo_conn *c, enum 
     }
 }
 
-/* A shutdown of both directions ends what is in flight, and what the kernel has taken is still delivered. The io_uring
- * driver's files are descriptors. */
+/* Ask for the end of what is in flight; what the kernel has taken is still delivered. For a descriptor, a shutdown of
+ * both directions does that. */
+static void end_operations(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
+{
+    if (!w->server->options->direct) {
+        (void)shutdown(c->file, SHUT_RDWR);      /* refused only when the connection is gone: then they end anyway */
+        return;
+    }
+    if (c->marks & MARK_RECEIVING)
+        w->driver->ops->cancel(w->driver, token_of(w, c, OPERATION_RECV));
+    if (c->marks & MARK_SENDING)
+        w->driver->ops->cancel(w->driver, token_of(w, c, OPERATION_SEND));
+}
+
 static void drain(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
 {
     enter(c, CONN_DRAINING);
     c->marks &= (uint8_t)~MARK_PAUSED;
     if (c->marks & (MARK_RECEIVING | MARK_SENDING))
-        (void)shutdown(c->file, SHUT_RDWR);      /* refused only when the connection is gone: then they end anyway */
+        end_operations(w, c);
     finish_drain(w, c);
 }
 
@@ -286,6 +298,8 @@ static void on_recv(struct wsr_echo_worker *w, struct wsr_echo_conn *c, const st
     if (c->state == CONN_FREE)
         return;
     if (c->state == CONN_DRAINING) {
+        if (c->marks & MARK_RECEIVING)
+            end_operations(w, c);      /* this completion was just on its way, so that a cancel missed its operation */
         finish_drain(w, c);
     } else if (done->result > 0 || (done->result == -ECANCELED && (c->marks & MARK_PAUSED))) {
         receive_again(w, c);
@@ -457,7 +471,8 @@ static int start(struct wsr_echo_worker *w)
     const struct wsr_echo_options *options = w->server->options;
     struct wsr_uring_report report;
     w->free_slot = w->dirty_slot = w->starved_slot = SLOT_NONE;
-    int rc = wsr_uring_create(&w->driver, NULL, &report);
+    const struct wsr_uring_options driver_options = { .direct_count = options->direct ? SLOTS_MAX : 0 };
+    int rc = wsr_uring_create(&w->driver, &driver_options, &report);
     if (rc < 0)
         return give_up(w, "%s", report.text);
     w->conns = calloc(SLOTS_MAX, sizeof *w->conns);

@@ -17,6 +17,7 @@ struct wsr_echo_options {
     uint64_t buffer_bytes;
     bool no_subprotocol;
     bool spin;                    /* never sleep */
+    bool direct;                  /* connections are no open files */
 };
 
 struct wsr_echo_conn;

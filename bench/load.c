@@ -62,6 +62,8 @@ static const struct wsr_option table[] = {
       .help = "connect there, while the request names the URL's host" },
     { .name = "source", .value = "ADDRESS,...", .kind = WSR_OPTION_TEXT, .offset = AT(source),
       .help = "addresses to connect from, in turn" },
+    { .name = "direct", .kind = WSR_OPTION_SWITCH, .offset = AT(direct),
+      .help = "direct descriptors: the limit of open files is one for each thread or worker, not for all" },
     { .name = "open-timeout", .value = "TIME", .kind = WSR_OPTION_DURATION, .min = 1000000, .max = 86400 * NS_PER_S,
       .offset = AT(open_timeout_ns), .help = "look-up, TCP and upgrade together (30s)" },
     { .name = "drain-timeout", .value = "TIME", .kind = WSR_OPTION_DURATION, .min = 1000000, .max = 86400 * NS_PER_S,
@@ -148,13 +150,29 @@ static int split_sources(struct wsr_load_plan *plan, const char *text)
     return 0;
 }
 
+/* A table of direct descriptors is as large as the limit of open files. */
+static int check_tables(const struct wsr_load_plan *plan, uint64_t files)
+{
+    const struct wsr_load_options *options = plan->options;
+    uint64_t each = (options->connections + plan->lanes_count - 1) / plan->lanes_count;
+    if (each <= files)
+        return 0;
+    return refuse("%" PRIu64 " direct descriptors for each of %u threads are more than the hard limit of open files, %"
+                  PRIu64 ", which is that of each; give %s %" PRIu64 ", or raise it (as root: ulimit -Hn %" PRIu64 ")",
+                  each, plan->lanes_count, files, options->workers > 0 ? "--workers" : "-t",
+                  (options->connections + files - 1) / files, each);
+}
+
 /* What the kernel would refuse one connection at a time is said at once. */
 static int check_limits(const struct wsr_load_plan *plan)
 {
     const struct wsr_load_options *options = plan->options;
     uint64_t files = wsr_machine_raise_files();
     uint64_t beside = FILES_BESIDE + (uint64_t)plan->lanes_count * FILES_PER_LANE;
-    if (options->connections + beside > files)
+    if (options->direct) {
+        if (check_tables(plan, files) < 0)
+            return -1;
+    } else if (options->connections + beside > files)
         return refuse("%" PRIu64 " connections need %" PRIu64 " open files, but the hard limit is %" PRIu64
                       "; raise it (as root: ulimit -Hn %" PRIu64 ") or give -c %" PRIu64,
                       options->connections, options->connections + beside, files, options->connections + beside,

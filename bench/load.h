@@ -44,6 +44,7 @@ struct wsr_load_options {
     uint64_t batch_count, batch_ns, napi_ns;
     uint32_t output;                /* enum wsr_load_output */
     bool is_inline;                 /* asked for in so many words */
+    bool direct;                    /* connections are no open files */
     bool quiet;
     const char *connect_to;
     const char *source;             /* addresses, separated by commas */

@@ -526,6 +526,7 @@ static void loop(struct wsr_load_lane *lane)
 struct wsr_engine_options wsr_load_lane_engine_options(const struct wsr_load_options *options)
 {
     struct wsr_engine_options engine_options = WSR_ENGINE_OPTIONS_INIT;
+    engine_options.flags = options->direct ? WSR_ENGINE_DIRECT_DESCRIPTORS : 0;
     engine_options.workers_count = (uint32_t)options->workers;
     engine_options.buffers_count = (uint32_t)options->buffers_count;
     engine_options.buffer_bytes = (uint32_t)options->buffer_bytes;

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -25,11 +26,14 @@
 #include "bench/command.h"
 #include "bench/echo_http.h"
 #include "engine/frame.h"
+#include "wsring.h"
 
 #define WORDS_MAX 32
 #define OUTPUT_MAX 65536
 
 /* ---- Processes ---- */
+
+static rlim_t files_max;      /* of what is started from now on; 0 = as for this one */
 
 /* @words end with NULL. stdout goes to @out, stderr nowhere. */
 static pid_t start(int (*command)(int, char **), const char *const *words, int out)
@@ -38,6 +42,8 @@ static pid_t start(int (*command)(int, char **), const char *const *words, int o
     assert_true(pid >= 0);
     if (pid > 0)
         return pid;
+    if (files_max > 0 && setrlimit(RLIMIT_NOFILE, &(struct rlimit){ files_max, files_max }) != 0)
+        _exit(98);
     char *argv[WORDS_MAX];
     int argc = 0;
     for (; words[argc]; argc++)
@@ -241,6 +247,39 @@ static void a_signal_ends_the_run_with_its_report(void **state)
     says("\"interrupted\": true");
     says("\"lost\": 0,");
     says("\"closed_clean\": 2,");
+}
+
+static bool has_direct(void)
+{
+    struct wsr_diagnosis diagnosis = WSR_DIAGNOSIS_INIT;
+    assert_int_equal(wsr_diagnose(&diagnosis), 0);
+    return strstr(diagnosis.features, "direct_files") != NULL;
+}
+
+/* Both ends have more connections than each of them may have files open, as far as their tables go. */
+static void direct_descriptors_go_beyond_the_limit_of_open_files(void **state)
+{
+    (void)state;
+    pid_t shared_pid = echo_pid;
+    char shared_url[sizeof echo_url];
+    if (!has_direct())
+        skip();
+    memcpy(shared_url, echo_url, sizeof echo_url);
+    files_max = 128;
+    start_echo((const char *const[]){ "--direct", "--workers", "6", "--buffers", "64", NULL });
+    assert_int_equal(LOAD(echo_url, "-c", "300", "-t", "3", "-n", "900", "--direct", "--buffers", "64"), 0);
+    says("\"opened\": 300,");
+    says("\"verified\": 900,");
+    says("\"closed_clean\": 300,");
+    says("direct_files");
+    assert_int_equal(LOAD(echo_url, "-c", "200", "--workers", "2", "-n", "200", "--direct", "--buffers", "64"), 0);
+    says("\"closed_clean\": 200,");
+    assert_int_equal(LOAD(echo_url, "-c", "300", "-t", "3", "-n", "900"), 2);                   /* all are files */
+    assert_int_equal(LOAD(echo_url, "-c", "300", "-t", "2", "-n", "900", "--direct"), 2);       /* 150 for a table */
+    assert_int_equal(stop_echo(), 0);
+    files_max = 0;
+    echo_pid = shared_pid;
+    memcpy(echo_url, shared_url, sizeof echo_url);
 }
 
 static void wrong_command_lines_end_with_2(void **state)
@@ -545,6 +584,7 @@ int main(void)
         cmocka_unit_test(buffers_and_seed_are_passed_on),
         cmocka_unit_test(the_servers_cpu_is_told_when_its_process_is_given),
         cmocka_unit_test(a_signal_ends_the_run_with_its_report),
+        cmocka_unit_test(direct_descriptors_go_beyond_the_limit_of_open_files),
         cmocka_unit_test(wrong_command_lines_end_with_2),
         cmocka_unit_test(without_a_subprotocol_the_servers_answer_is_refused),
         cmocka_unit_test(a_sound_server_passes),

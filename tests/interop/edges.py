@@ -12,6 +12,8 @@ from fault_run import MODES, compare, run_client
 
 MANY = 10000
 MANY_FILES = MANY + 100
+BEYOND = 2000
+FEW_FILES = 256      # for each of eight threads, whose tables of direct descriptors are that large
 
 BAD_URLS = {
     "empty": "", "relative": "chat", "no-scheme": "127.0.0.1/", "no-host": "ws://", "scheme": "ftp://127.0.0.1/",
@@ -130,8 +132,27 @@ def message_line(text):
     return "message text %d adler=%s" % (len(data), fault_run.fault_cases.adler(data))
 
 
+def run_beyond(program, address):
+    """2,000 connections of a process that may have 256 files open."""
+    name = "many.%d-of-%d-files" % (BEYOND, FEW_FILES)
+    doctor = subprocess.run([program, "doctor"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                            check=False).stdout
+    if "direct_files" in doctor.partition("lacks")[2]:
+        verdict.skipped(name, "this kernel has no direct descriptors: Linux 6.13 is needed")
+        return
+    arguments = ["-c", str(BEYOND), "-t", "8", "-n", str(2 * BEYOND), "-s", "64", "-p", "1", "-q", "-o", "json",
+                 "ws://%s/" % address]
+    report, complaint = matrix.run_load(program, ["--direct", *arguments], FEW_FILES)
+    verdict.judge(name, [complaint] if complaint else matrix.check_report(report, 2 * BEYOND, BEYOND))
+    complaint = matrix.run_load(program, arguments, FEW_FILES)[1]
+    verdict.judge("many.refused-without-direct",
+                  [] if complaint and "exit status 2" in complaint and "open files" in complaint else
+                  ["it was not refused, but: %s" % complaint])
+
+
 def run_many(program):
-    """10,000 connections to the embedded echo server, which is a process of its own."""
+    """10,000 connections to the embedded echo server, which is a process of its own; then more than there may be open
+    files, as direct descriptors."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < MANY_FILES:
         verdict.skipped("many.10000", "the hard limit of open files is %d; at least %d are needed" % (hard, MANY_FILES))
@@ -147,6 +168,7 @@ def run_many(program):
         report, complaint = matrix.run_load(program, ["-c", str(MANY), "-t", "1", "-n", str(2 * MANY), "-s", "64",
                                                       "-p", "1", "-q", "-o", "json", "ws://%s/" % address])
         verdict.judge("many.10000", [complaint] if complaint else matrix.check_report(report, 2 * MANY, MANY))
+        run_beyond(program, address)
         if echo.poll() is not None:
             verdict.failed("many.echo-lives", "wsring echo ended with status %d" % echo.returncode)
     finally:

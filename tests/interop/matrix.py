@@ -28,9 +28,11 @@ def amounts(connections, size):
     return (1, 2000, 16) if connections == 1 else (connections, 5000, 4)
 
 
-def run_load(program, arguments):
-    """(report, complaint): the JSON of one `wsring load`, or why there is none."""
+def run_load(program, arguments, files=None):
+    """(report, complaint): the JSON of one `wsring load`, or why there is none. `files`: its limit of open files."""
     command = [program, "load", *arguments]
+    if files is not None:
+        command = ["prlimit", "--nofile=%d:%d" % (files, files), *command]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, timeout=RUN_S, check=False)
