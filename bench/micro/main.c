@@ -45,7 +45,8 @@ static const struct wsr_option table_of_options[] = {
 };
 
 static int (*const groups[])(const struct wsr_table *) = {
-    wsr_memory_rows, wsr_roundtrip_rows, wsr_ingest_rows, wsr_echoload_rows, wsr_hop_rows, wsr_kernels_rows,
+    wsr_memory_rows, wsr_opening_rows, wsr_connections_rows,
+    wsr_roundtrip_rows, wsr_ingest_rows, wsr_echoload_rows, wsr_hop_rows, wsr_kernels_rows,
 };
 #define GROUPS_COUNT (sizeof groups / sizeof groups[0])
 
@@ -54,9 +55,9 @@ static void write_help(FILE *to)
     fprintf(to, "usage: wsring-micro [OPTION...]\n\n"
                 "Measures the engine against what this machine can do at best, in turns, and prints ratios of the\n"
                 "same round: median, (least to most), what is to be reached, and ok or short; at the end all rows\n"
-                "again in one table, for pasting. Figures never make it fail. Rows: memory roundtrip ingest-1\n"
-                "ingest-1-text ingest-1000 echo echo-deep hop-stream hop-latency mask-SIZE utf8-ascii-SIZE\n"
-                "utf8-mixed-SIZE utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");
+                "again in one table, for pasting. Figures never make it fail. Rows: memory opening opening-direct\n"
+                "connections roundtrip ingest-1 ingest-1-text ingest-1000 echo echo-deep hop-stream hop-latency\n"
+                "mask-SIZE utf8-ascii-SIZE utf8-mixed-SIZE utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");
     wsr_option_write_help(to, table_of_options);
 }
 
@@ -120,6 +121,7 @@ static int run(const struct options *options, struct wsr_json *json)
 {
     static struct wsr_summary summary;
     struct wsr_table table = {
+        .quick = options->quick,
         .rounds_count = options->rounds > 0 ? (uint32_t)options->rounds : options->quick ? 7 : 11,
         .slice_ns = options->quick ? 60000000 : 400000000,
         .warmup_ns = options->quick ? 30000000 : 80000000,

@@ -56,14 +56,31 @@ uint32_t wsr_peer_frame_bytes(uint32_t payload_bytes)
     return (uint32_t)wsr_frame_head_bytes(payload_bytes, false) + payload_bytes;
 }
 
+int wsr_peer_answer(char answer[WSR_PEER_ANSWER_CHARS], const char *request)
+{
+    static const char field[] = "\r\nSec-WebSocket-Key:";
+    char key[WSR_HANDSHAKE_KEY_CHARS + 1], accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
+    const char *at = strcasestr(request, field);
+    if (at == NULL)
+        return 0;
+    at += sizeof field - 1;
+    at += strspn(at, " \t");
+    if (strcspn(at, " \t\r") != WSR_HANDSHAKE_KEY_CHARS)
+        return 0;
+    memcpy(key, at, WSR_HANDSHAKE_KEY_CHARS);
+    key[WSR_HANDSHAKE_KEY_CHARS] = '\0';
+    if (wsr_handshake_accept(accept, key) != 0)
+        return 0;
+    return snprintf(answer, WSR_PEER_ANSWER_CHARS,
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
+}
+
 /* Read one request and answer it. Returns false when the client went away. */
 static bool shake_hands(int fd)
 {
-    static const char field[] = "\r\nSec-WebSocket-Key:";
-    char request[REQUEST_MAX + 1], answer[256];
-    char key[WSR_HANDSHAKE_KEY_CHARS + 1], accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
+    char request[REQUEST_MAX + 1], answer[WSR_PEER_ANSWER_CHARS];
     size_t used = 0;
-    const char *at;
     do {
         ssize_t got = recv(fd, request + used, REQUEST_MAX - used, 0);
         if (got <= 0)
@@ -71,21 +88,8 @@ static bool shake_hands(int fd)
         used += (size_t)got;
         request[used] = '\0';
     } while (strstr(request, "\r\n\r\n") == NULL);
-    at = strcasestr(request, field);
-    if (at == NULL)
-        return false;
-    at += sizeof field - 1;
-    at += strspn(at, " \t");
-    if (strcspn(at, " \t\r") != WSR_HANDSHAKE_KEY_CHARS)
-        return false;
-    memcpy(key, at, WSR_HANDSHAKE_KEY_CHARS);
-    key[WSR_HANDSHAKE_KEY_CHARS] = '\0';
-    if (wsr_handshake_accept(accept, key) != 0)
-        return false;
-    int len = snprintf(answer, sizeof answer,
-                       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
-    return send(fd, answer, (size_t)len, MSG_NOSIGNAL) == len;
+    int len = wsr_peer_answer(answer, request);
+    return len > 0 && send(fd, answer, (size_t)len, MSG_NOSIGNAL) == len;
 }
 
 int wsr_peer_gather(int listener, int *fds, uint32_t count)

@@ -43,11 +43,15 @@ int wsr_peer_start(struct wsr_peer *peer, const struct wsr_peer_options *options
 void wsr_peer_stop(struct wsr_peer *peer);
 
 /* The parts of it, for a server that is a program of its own. */
-/* Listen on a free port of 127.0.0.1. Returns the descriptor, or -1 after it has said on stderr why not. */
+/* Listen on a free port of 127.0.0.1. Returns the descriptor, which blocks, or -1 after it has said on stderr why not. */
 int wsr_peer_listen(uint16_t *port);
 /* Accept and answer handshakes until @count connections are open; one that fails is closed and not counted. Returns 0,
  * or -1 after it has said on stderr why not. */
 int wsr_peer_gather(int listener, int *fds, uint32_t count);
+/* The answer to an upgrade. Returns its bytes, or 0 when @request, which is whole, is none. */
+#define WSR_PEER_ANSWER_CHARS 256
+int wsr_peer_answer(char answer[WSR_PEER_ANSWER_CHARS], const char *request);
+
 
 /* Bytes of an unmasked frame, as the servers send it. */
 uint32_t wsr_peer_frame_bytes(uint32_t payload_bytes);

@@ -53,7 +53,7 @@ static struct spread spread_of(const double *values, uint32_t count)
 
 static bool more_is_better(enum wsr_row_unit unit)
 {
-    return unit == WSR_ROW_BYTES_PER_S;
+    return unit == WSR_ROW_BYTES_PER_S || unit == WSR_ROW_PER_S;
 }
 
 static const char *write_value(char out[VALUE_CHARS], enum wsr_row_unit unit, double value)
@@ -62,6 +62,8 @@ static const char *write_value(char out[VALUE_CHARS], enum wsr_row_unit unit, do
         snprintf(out, VALUE_CHARS, "%.2f GB/s", value / 1e9);
     else if (unit == WSR_ROW_BYTES)
         snprintf(out, VALUE_CHARS, "%.0f B", value);
+    else if (unit == WSR_ROW_PER_S)
+        snprintf(out, VALUE_CHARS, "%.0f per s", value);
     else if (value < 10000)
         snprintf(out, VALUE_CHARS, "%.*f ns", value < 100 ? 2 : 0, value);
     else
@@ -104,7 +106,8 @@ static void write_busy(struct wsr_json *json, const char *name, const double *bu
 static void write_row(struct wsr_json *json, const struct record *r)
 {
     static const char *const units[] = {
-        [WSR_ROW_NS] = "ns", [WSR_ROW_BYTES_PER_S] = "bytes_per_second", [WSR_ROW_BYTES] = "bytes"
+        [WSR_ROW_NS] = "ns", [WSR_ROW_BYTES_PER_S] = "bytes_per_second", [WSR_ROW_BYTES] = "bytes",
+        [WSR_ROW_PER_S] = "per_second"
     };
     wsr_json_open(json, NULL, '{');
     wsr_json_text(json, "row", r->row->name);

@@ -16,7 +16,8 @@
 enum wsr_row_unit {
     WSR_ROW_NS,              /* less is better */
     WSR_ROW_BYTES_PER_S,     /* more is better */
-    WSR_ROW_BYTES            /* less is better */
+    WSR_ROW_BYTES,           /* less is better */
+    WSR_ROW_PER_S            /* more is better */
 };
 
 /* What one side did in one round. Busy: CPU time over time gone by, 1.0 = one whole CPU. */
@@ -51,6 +52,7 @@ struct wsr_table {
     struct wsr_json *json;      /* NULL for none; inside the list of rows */
     const char *utf8_other;     /* command of another UTF-8 validator, see other.h; NULL for none */
     struct wsr_summary *summary;    /* NULL for none */
+    bool quick;                 /* rows that are counted may be smaller, and say so */
 };
 
 /* Sorts @values. */
