@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -46,7 +47,7 @@ static bool can_install(struct io_uring *ring)
     return can;
 }
 
-int wsr_uring_direct_try(void)
+static int try_all(void)
 {
     struct io_uring ring;
     int ends[2];
@@ -64,6 +65,22 @@ int wsr_uring_direct_try(void)
         close(ends[0]);
     }
     io_uring_queue_exit(&ring);
+    return rc;
+}
+
+int wsr_uring_direct_try(void)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static bool is_known;
+    static int known;
+
+    pthread_mutex_lock(&lock);
+    int rc = is_known ? known : try_all();
+    if (rc == 0 || rc == -EOPNOTSUPP) {
+        is_known = true;
+        known = rc;
+    }
+    pthread_mutex_unlock(&lock);
     return rc;
 }
 

@@ -34,7 +34,7 @@ struct wsr_uring_direct {
 };
 
 /* Does this kernel close a socket as soon as it is taken out of a table, whatever else is in flight? 0, -EOPNOTSUPP
- * when it does not, or another -errno when that could not be tried. */
+ * when it does not, or another -errno when that could not be tried. Tried once in a process. From any thread. */
 int wsr_uring_direct_try(void);
 
 /* Make a table of @wanted_count slots, or of as many as the limit of open files allows. 0 or -errno. */

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -256,6 +257,30 @@ static bool has_direct(void)
     return strstr(diagnosis.features, "direct_files") != NULL;
 }
 
+/* After both Close frames the server is the one that ends TCP, while this client's side stays open. */
+static void expect_end_from_echo(void)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    static const uint8_t close_frame[] = { 0x88, 0x80, 1, 2, 3, 4 };
+    const struct timeval patience = { .tv_sec = 20 };
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    uint8_t in[1024];
+    ssize_t got;
+    address.sin_port = htons((uint16_t)strtoul(strrchr(echo_url, ':') + 1, NULL, 10));
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(send(fd, request, sizeof request - 1, 0), sizeof request - 1);
+    assert_true(recv(fd, in, sizeof in, 0) > 0);
+    assert_int_equal(send(fd, close_frame, sizeof close_frame, 0), sizeof close_frame);
+    do
+        got = recv(fd, in, sizeof in, 0);
+    while (got > 0);
+    assert_int_equal(got, 0);
+    close(fd);
+}
+
 /* Both ends have more connections than each of them may have files open, as far as their tables go. */
 static void direct_descriptors_go_beyond_the_limit_of_open_files(void **state)
 {
@@ -276,6 +301,7 @@ static void direct_descriptors_go_beyond_the_limit_of_open_files(void **state)
     says("\"closed_clean\": 200,");
     assert_int_equal(LOAD(echo_url, "-c", "300", "-t", "3", "-n", "900"), 2);                   /* all are files */
     assert_int_equal(LOAD(echo_url, "-c", "300", "-t", "2", "-n", "900", "--direct"), 2);       /* 150 for a table */
+    expect_end_from_echo();
     assert_int_equal(stop_echo(), 0);
     files_max = 0;
     echo_pid = shared_pid;
