@@ -13,6 +13,7 @@
 #include "bench.h"
 #include "client.h"
 #include "crowd.h"
+#include "summary.h"
 
 #define COUNT_FULL 50000u
 #define COUNT_QUICK 10000u
@@ -249,6 +250,13 @@ static void report(const struct wsr_table *table, const struct run *r)
     printf("%-20s %u open  reach >= %u  %s   connections in one process, direct descriptors, each echoes a message\n"
            "    %s\n", "connections", o->opened, r->count, reached ? "ok" : "short", how);
     fflush(stdout);
+    struct wsr_summary_line *line = wsr_summary_add(table->summary);
+    if (line != NULL) {
+        snprintf(line->row, sizeof line->row, "connections");
+        snprintf(line->engine, sizeof line->engine, "%u open, %u files", o->opened, o->files);
+        snprintf(line->reach, sizeof line->reach, ">= %u", r->count);
+        line->reached = reached;
+    }
     if (table->json == NULL)
         return;
     wsr_json_open(table->json, NULL, '{');

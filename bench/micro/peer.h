@@ -43,7 +43,7 @@ int wsr_peer_start(struct wsr_peer *peer, const struct wsr_peer_options *options
 void wsr_peer_stop(struct wsr_peer *peer);
 
 /* The parts of it, for a server that is a program of its own. */
-/* Listen on a free port of 127.0.0.1. Returns the descriptor, which blocks, or -1 after it has said on stderr why not. */
+/* Listen on a free port of 127.0.0.1. Returns the descriptor, which blocks; or -1, having said on stderr why not. */
 int wsr_peer_listen(uint16_t *port);
 /* Accept and answer handshakes until @count connections are open; one that fails is closed and not counted. Returns 0,
  * or -1 after it has said on stderr why not. */
