@@ -7,6 +7,7 @@
 #include "fragment.h"
 #include "simd/simd.h"
 #include "socket.h"
+#include "template.h"
 
 #define CLOSE_REASON_MAX (WSR_FRAME_CONTROL_MAX - 2)
 
@@ -16,6 +17,7 @@ struct source {
     size_t parts_count;
     const struct wsr_blob *blob;     /* when not NULL */
     uint64_t len;
+    bool is_checked;                 /* known to be UTF-8, or binary */
 };
 
 /* A walk over a source. */
@@ -246,7 +248,7 @@ static int send_source(struct wsr_socket *socket, enum wsr_kind kind, const stru
     enum wsr_ready_state state = wsr_socket_ready_state(socket);
     if (state == WSR_CONNECTING)
         return wsr_error_set(WSR_ERR_INVALID_STATE, "the socket is still connecting; send from its open event on");
-    if (kind == WSR_TEXT && !is_utf8(source))
+    if (kind == WSR_TEXT && !source->is_checked && !is_utf8(source))
         return wsr_error_set(WSR_ERR_INVALID_UTF8, "the text is not valid UTF-8; send it as WSR_BINARY, or encode it");
     if (state != WSR_OPEN) {
         /* SEND-03: counted and dropped. */
@@ -276,6 +278,15 @@ int wsr_send_blob(struct wsr_socket *socket, enum wsr_kind kind, const struct ws
         return wsr_error_set(WSR_ERR_ARGUMENT, "a message needs a socket, WSR_TEXT or WSR_BINARY, and its blob");
     const struct source source = { .blob = blob, .len = wsr_blob_size(blob) };
     return send_source(socket, kind, &source);
+}
+
+int wsr_send_template(struct wsr_socket *socket, const struct wsr_template *prepared)
+{
+    if (socket == NULL || prepared == NULL)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "a template is sent to a socket; one of the two is NULL");
+    const struct source source = { .parts = &prepared->part, .parts_count = 1, .len = prepared->part.iov_len,
+                                   .is_checked = true };
+    return send_source(socket, prepared->kind, &source);
 }
 
 int wsr_send(struct wsr_socket *socket, enum wsr_kind kind, const void *data, size_t len)

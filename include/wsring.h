@@ -46,6 +46,7 @@ struct wsr_engine;
 struct wsr_socket;
 struct wsr_hold;
 struct wsr_blob;
+struct wsr_template;
 struct iovec;
 
 /* ---- Errors ------------------------------------------------------------------------------------ */
@@ -556,6 +557,26 @@ WSR_API WSR_MUST_USE int wsr_send(struct wsr_socket *socket, enum wsr_kind kind,
 /** wsr_send of one message that lies in @parts_count pieces; the same returns and threads. */
 WSR_API WSR_MUST_USE int wsr_send_gather(struct wsr_socket *socket, enum wsr_kind kind, const struct iovec *parts,
                                          size_t parts_count);
+
+/**
+ * A message that is to be sent again and again, to any sockets of any engine: what every wsr_send() of it would do
+ * anew, above all checking that text is UTF-8, is done here once. @data is copied and may go; 0 bytes are allowed.
+ *
+ * Returns 0 with *@prepared, which the caller owns and gives to wsr_template_free(). WSR_ERR_INVALID_UTF8: text that is
+ * not UTF-8. WSR_ERR_ARGUMENT: unknown kind, NULL with a length, nowhere to put it. WSR_ERR_MEMORY. After an error
+ * *@prepared is as it was. Threads: any.
+ */
+WSR_API WSR_MUST_USE int wsr_template_create(struct wsr_template **prepared, enum wsr_kind kind, const void *data,
+                                             size_t len);
+
+/** Free it; what was sent is on its way. NULL is allowed. Threads: one, while no other sends it. */
+WSR_API void wsr_template_free(struct wsr_template *prepared);
+
+/**
+ * wsr_send of a prepared message; the same returns but WSR_ERR_INVALID_UTF8, and the same threads. Each sending has a
+ * fresh masking key (RFC 6455 5.3).
+ */
+WSR_API WSR_MUST_USE int wsr_send_template(struct wsr_socket *socket, const struct wsr_template *prepared);
 
 /**
  * wsr_send of the bytes of @blob, as text or binary; the same returns and threads. They are copied once, masked on the
