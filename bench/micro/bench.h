@@ -9,6 +9,7 @@ int wsr_roundtrip_rows(const struct wsr_table *table);
 int wsr_ingest_rows(const struct wsr_table *table);
 int wsr_echoload_rows(const struct wsr_table *table);
 int wsr_hop_rows(const struct wsr_table *table);
+int wsr_waits_rows(const struct wsr_table *table);
 int wsr_memory_rows(const struct wsr_table *table);
 int wsr_opening_rows(const struct wsr_table *table);
 int wsr_connections_rows(const struct wsr_table *table);

@@ -26,8 +26,14 @@ int wsr_client_open(struct wsr_client *client, uint16_t port, uint32_t count, en
 {
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
     options.wait = wait;
+    return wsr_client_open_with(client, port, count, &options);
+}
+
+int wsr_client_open_with(struct wsr_client *client, uint16_t port, uint32_t count,
+                         const struct wsr_engine_options *options)
+{
     *client = (struct wsr_client){ .count = 0 };
-    if (wsr_engine_create(&client->engine, &options) != 0)
+    if (wsr_engine_create(&client->engine, options) != 0)
         return refuse("no engine");
     if (wsr_client_open_more(client, port, count) != 0) {
         wsr_client_close(client);

@@ -19,6 +19,8 @@ struct wsr_client {
 
 /* Open @count sockets to the server at @port, and wait until all are. Returns 0, or -1 after it has said why not. */
 int wsr_client_open(struct wsr_client *client, uint16_t port, uint32_t count, enum wsr_wait wait);
+int wsr_client_open_with(struct wsr_client *client, uint16_t port, uint32_t count,
+                         const struct wsr_engine_options *options);
 /* Open @more of them in an engine that has some. */
 int wsr_client_open_more(struct wsr_client *client, uint16_t port, uint32_t more);
 void wsr_client_close(struct wsr_client *client);

@@ -46,7 +46,7 @@ static const struct wsr_option table_of_options[] = {
 
 static int (*const groups[])(const struct wsr_table *) = {
     wsr_memory_rows, wsr_opening_rows, wsr_connections_rows,
-    wsr_roundtrip_rows, wsr_ingest_rows, wsr_echoload_rows, wsr_hop_rows, wsr_kernels_rows,
+    wsr_roundtrip_rows, wsr_ingest_rows, wsr_echoload_rows, wsr_waits_rows, wsr_hop_rows, wsr_kernels_rows,
 };
 #define GROUPS_COUNT (sizeof groups / sizeof groups[0])
 
@@ -56,8 +56,9 @@ static void write_help(FILE *to)
                 "Measures the engine against what this machine can do at best, in turns, and prints ratios of the\n"
                 "same round: median, (least to most), what is to be reached, and ok or short; at the end all rows\n"
                 "again in one table, for pasting. Figures never make it fail. Rows: memory opening opening-direct\n"
-                "connections roundtrip ingest-1 ingest-1-text ingest-1000 echo echo-deep hop-stream hop-latency\n"
-                "mask-SIZE utf8-ascii-SIZE utf8-mixed-SIZE utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");
+                "connections roundtrip ingest-1 ingest-1-text ingest-1000 echo echo-deep wait-roundtrip\n"
+                "wait-echo hop-stream hop-latency mask-SIZE utf8-ascii-SIZE utf8-mixed-SIZE\n"
+                "utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");
     wsr_option_write_help(to, table_of_options);
 }
 

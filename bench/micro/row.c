@@ -127,8 +127,10 @@ static void write_row(struct wsr_json *json, const struct record *r)
     wsr_json_text(json, "reference", r->row->sides[r->best].name);
     write_spread(json, "ratio", r->ratio);
     write_spread(json, "cpus_apart_ns", r->distance);
-    wsr_json_number(json, "reach", r->row->reach);
-    wsr_json_bool(json, "reached", r->reached);
+    if (r->row->reach > 0) {
+        wsr_json_number(json, "reach", r->row->reach);
+        wsr_json_bool(json, "reached", r->reached);
+    }
     wsr_json_close(json, '}');
 }
 
@@ -147,8 +149,12 @@ static size_t best_reference(const struct wsr_row *row, const struct series *all
 static void print_row(const struct record *r)
 {
     const struct wsr_row *row = r->row;
-    printf("%-20s ratio %.3f  (%.3f to %.3f)  reach %s %.2f  %s   %s\n", row->name, r->ratio.median, r->ratio.min,
-           r->ratio.max, more_is_better(row->unit) ? ">=" : "<=", row->reach, r->reached ? "ok" : "short", row->what);
+    printf("%-20s ratio %.3f  (%.3f to %.3f)  ", row->name, r->ratio.median, r->ratio.min, r->ratio.max);
+    if (row->reach > 0)
+        printf("reach %s %.2f  %s   %s\n", more_is_better(row->unit) ? ">=" : "<=", row->reach,
+               r->reached ? "ok" : "short", row->what);
+    else
+        printf("for information   %s\n", row->what);
     for (size_t i = 0; i < r->sides; i++)
         print_side(row->sides[i].name, row->unit, &r->all[i], r->rounds, i == 0 || i == r->best);
     printf("    %-22s %9.0f ns  (%.0f ns to %.0f ns)\n", "the CPUs are apart", r->distance.median, r->distance.min,
@@ -171,7 +177,8 @@ static void summarise(struct wsr_summary *summary, const struct record *r)
     snprintf(line->reference_name, sizeof line->reference_name, "%s", r->row->sides[r->best].name);
     snprintf(line->ratio, sizeof line->ratio, "%.2f", r->ratio.median);
     snprintf(line->spread, sizeof line->spread, "(%.2f to %.2f)", r->ratio.min, r->ratio.max);
-    snprintf(line->reach, sizeof line->reach, "%s %.2f", more_is_better(unit) ? ">=" : "<=", r->row->reach);
+    if (r->row->reach > 0)
+        snprintf(line->reach, sizeof line->reach, "%s %.2f", more_is_better(unit) ? ">=" : "<=", r->row->reach);
     line->reached = r->reached;
 }
 

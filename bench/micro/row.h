@@ -39,7 +39,7 @@ struct wsr_row {
     char name[WSR_ROW_NAME_CHARS];                  /* as --row takes it */
     const char *what;
     enum wsr_row_unit unit;
-    double reach;                                   /* of the ratio engine / reference */
+    double reach;                                   /* of the ratio engine / reference; 0 = for information */
     void *context;                                  /* given to each run */
     struct wsr_row_side sides[WSR_ROW_SIDES_MAX];   /* the engine, then references; a name of NULL ends them */
 };

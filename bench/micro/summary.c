@@ -37,7 +37,7 @@ void wsr_summary_print(const struct wsr_summary *summary)
         const struct wsr_summary_line *line = &summary->lines[i];
         printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", line->row, line->engine, or_dash(line->reference),
                or_dash(line->reference_name), or_dash(line->ratio), or_dash(line->spread), line->reach,
-               line->reached ? "ok" : "short");
+               line->reach[0] == '\0' ? "" : line->reached ? "ok" : "short");
     }
     fflush(stdout);
 }
