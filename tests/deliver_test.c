@@ -219,6 +219,8 @@ static void a_run_of_messages_is_like_each_alone(void **state)
     assert_int_equal(alone.len, 7);
     alone = *take(&bench);
     alone.kind = WSR_TEXT;
+    assert_string_equal(in_run.text, alone.text);
+    alone.text = in_run.text;
     assert_memory_equal(&in_run, &alone, sizeof alone);
     pass(&bench);
     assert_int_equal(sim_buffers_home(bench.sim), BUFFERS_COUNT);
