@@ -119,7 +119,7 @@ void wsr_deliver_end_run(struct wsr_deliver *deliver, const struct wsr_deliver_r
 {
     if (run->count == 0)
         return;
-    deliver->events.write += run->count;
+    wsr_ring_spsc_push_many(&deliver->events, run->count);
     count(&deliver->messages, run->count);
     count(&deliver->messages_bytes, run->bytes);
     lend_buffer(deliver, run->event.loan);

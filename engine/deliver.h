@@ -81,8 +81,7 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
  */
 struct wsr_deliver_run {
     struct wsr_event event;      /* what all of them have in common */
-    struct wsr_event *slots;
-    uint64_t mask, at;
+    const struct wsr_ring_spsc *events;
     uint64_t count, bytes;
 };
 
@@ -101,15 +100,14 @@ static inline struct wsr_deliver_run wsr_deliver_begin_run(const struct wsr_deli
     return (struct wsr_deliver_run){
         .event = { .type = WSR_EVENT_MESSAGE, .socket = socket, .received_ns = deliver->now_ns, .text = "",
                    .loan = buffer },
-        .slots = deliver->events.slots, .mask = deliver->events.mask,
-        .at = deliver->events.write - deliver->events.origin
+        .events = &deliver->events
     };
 }
 
 /* @data is not empty. */
 static inline void wsr_deliver_push_run(struct wsr_deliver_run *run, uint8_t kind, struct wsr_bytes data)
 {
-    struct wsr_event *slot = &run->slots[run->at++ & run->mask];
+    struct wsr_event *slot = wsr_ring_spsc_slot_at(run->events, run->count);
     /* What they have in common is never written in between: it would be read back wider than it was stored. */
     *slot = run->event;
     slot->kind = kind;

@@ -103,15 +103,16 @@ static uint32_t take_run(struct wsr_ring_spsc *ring, struct wsr_event *events, u
     const struct wsr_event *slot = wsr_ring_spsc_peek(ring);
     const struct wsr_socket *socket = slot->socket;
     enum wsr_binary_type binary_type = wsr_socket_binary_type(socket);
+    uint64_t readable = wsr_ring_spsc_readable(ring);
+    uint32_t most = readable < events_max ? (uint32_t)readable : events_max;
     uint32_t count = 0;
     do {
         events[count] = *slot;
         if (events[count].kind == WSR_BINARY)
             wsr_blob_shape(&events[count], binary_type);
-        count++;
-        wsr_ring_spsc_take(ring);
-        slot = count < events_max ? wsr_ring_spsc_peek(ring) : NULL;
-    } while (slot != NULL && slot->type == WSR_EVENT_MESSAGE && slot->socket == socket);
+        slot = wsr_ring_spsc_peek_at(ring, ++count);
+    } while (count < most && slot->type == WSR_EVENT_MESSAGE && slot->socket == socket);
+    wsr_ring_spsc_take_many(ring, count);
     return count;
 }
 

@@ -44,6 +44,23 @@ static inline void wsr_ring_spsc_push(struct wsr_ring_spsc *ring)
     ring->write++;
 }
 
+/* The same for many at once: how many slots are free, the @index-th of them, and pushing the first @count. Who fills
+ * them keeps its place in a register, where one after the other would wait for the ring's memory. */
+static inline uint64_t wsr_ring_spsc_writable(const struct wsr_ring_spsc *ring)
+{
+    return ring->mask + 1 - (ring->write - ring->reclaimed);
+}
+
+static inline struct wsr_event *wsr_ring_spsc_slot_at(const struct wsr_ring_spsc *ring, uint64_t index)
+{
+    return &ring->slots[(ring->write - ring->origin + index) & ring->mask];
+}
+
+static inline void wsr_ring_spsc_push_many(struct wsr_ring_spsc *ring, uint64_t count)
+{
+    ring->write += count;
+}
+
 /* Producer: publish all that was pushed. Returns whether there was anything. */
 static inline bool wsr_ring_spsc_publish(struct wsr_ring_spsc *ring)
 {
@@ -85,6 +102,23 @@ static inline struct wsr_event *wsr_ring_spsc_peek(struct wsr_ring_spsc *ring)
 static inline void wsr_ring_spsc_take(struct wsr_ring_spsc *ring)
 {
     ring->read++;
+}
+
+/* The same for many at once: how many can be taken, at least one unless there is none; the @index-th of them; and
+ * taking the first @count. */
+static inline uint64_t wsr_ring_spsc_readable(struct wsr_ring_spsc *ring)
+{
+    return wsr_ring_spsc_peek(ring) == NULL ? 0 : ring->tail_seen - ring->read;
+}
+
+static inline const struct wsr_event *wsr_ring_spsc_peek_at(const struct wsr_ring_spsc *ring, uint64_t index)
+{
+    return &ring->slots[(ring->read - ring->origin + index) & ring->mask];
+}
+
+static inline void wsr_ring_spsc_take_many(struct wsr_ring_spsc *ring, uint64_t count)
+{
+    ring->read += count;
 }
 
 /* Consumer: give back all that was taken. Returns whether there was anything. */

@@ -827,6 +827,35 @@ static void events_carry_the_time_of_their_receipt(void **state)
     client_each(look_at_times, NULL, "upgrade; texts 100; close 1000; expect close; fin");
 }
 
+/* MSG-05: closing one socket takes back its messages among those of another that are taken with them. */
+static void close_one_of_two(struct client *client)
+{
+    client->events_max = 1;
+    struct wsr_socket *sockets[2] = { client_connect_open(client), client_connect_open(client) };
+    client_idle(client, 20);
+    peer_go(client->peer);
+    client_sleep_ms(50);
+    client_until(client, WSR_EVENT_MESSAGE, 1);
+    struct wsr_socket *first = client->last[WSR_EVENT_MESSAGE].socket;
+    assert_int_equal(wsr_close(first == sockets[0] ? sockets[1] : sockets[0], 1000, NULL, 0), 0);
+    struct wsr_event events[64];
+    unsigned messages = 0;
+    while (messages < 2) {
+        int count = wsr_poll(client->engine, 0, events, 64, 10000 * NS_PER_MS);
+        assert_true(count > 0);
+        for (int i = 0; i < count; i++) {
+            messages += events[i].type == WSR_EVENT_MESSAGE;
+            assert_true(events[i].type != WSR_EVENT_MESSAGE || events[i].socket == first);
+        }
+    }
+}
+
+static void a_batch_of_two_sockets_has_nothing_of_the_closed_one(void **state)
+{
+    (void)state;
+    client_each(close_one_of_two, NULL, "upgrade; hold; cork; texts 3; uncork; expect close; reply; fin");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -852,6 +881,7 @@ int main(void)
         cmocka_unit_test(lent_memory_stays_until_the_next_poll),
         cmocka_unit_test(a_consumer_that_stops_for_a_while_loses_nothing),
         cmocka_unit_test(events_carry_the_time_of_their_receipt),
+        cmocka_unit_test(a_batch_of_two_sockets_has_nothing_of_the_closed_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,7 +84,7 @@ static void indices_follow_a_model_over_many_laps(void **state)
         for (int step = 0; step < 5000; step++) {
             if (seed % 2 == 0)
                 wsr_ring_spsc_rewind(&ring);
-            switch (rand_r(&random) % 5) {
+            switch (rand_r(&random) % 7) {
             case 0:
                 if (wsr_ring_spsc_slot(&ring) == NULL)
                     assert_int_equal(pushed - reclaimed, count);
@@ -107,6 +107,23 @@ static void indices_follow_a_model_over_many_laps(void **state)
                 assert_int_equal(wsr_ring_spsc_release(&ring), released != taken);
                 released = taken;
                 break;
+            case 4: {
+                uint64_t many = (unsigned)rand_r(&random) % (wsr_ring_spsc_writable(&ring) + 1);
+                assert_int_equal(wsr_ring_spsc_writable(&ring), count - (pushed - reclaimed));
+                for (uint64_t i = 0; i < many; i++)
+                    wsr_ring_spsc_slot_at(&ring, i)->len = pushed++;
+                wsr_ring_spsc_push_many(&ring, many);
+                break;
+            }
+            case 5: {
+                uint64_t readable = wsr_ring_spsc_readable(&ring);
+                assert_true(readable <= published - taken && (readable > 0 || published == taken));
+                uint64_t many = (unsigned)rand_r(&random) % (readable + 1);
+                for (uint64_t i = 0; i < many; i++)
+                    assert_int_equal(wsr_ring_spsc_peek_at(&ring, i)->len, taken++);
+                wsr_ring_spsc_take_many(&ring, many);
+                break;
+            }
             default:
                 reclaimed = released;
                 assert_int_equal(wsr_ring_spsc_reclaim(&ring), reclaimed);

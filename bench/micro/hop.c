@@ -100,6 +100,11 @@ static inline void note(struct hop *h, uint64_t seen)
     h->piece_begin_ns = now_ns;
 }
 
+static inline uint64_t smaller_of(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static inline void fill(struct wsr_event *event, uint64_t number)
 {
     *event = (struct wsr_event){ .type = WSR_EVENT_MESSAGE, .kind = WSR_BINARY, .len = number, .received_ns = number,
@@ -110,12 +115,11 @@ static void engine_produce(struct hop *h)
 {
     struct wsr_ring_spsc *ring = &h->there;
     for (uint64_t i = 0; i < h->count;) {
-        struct wsr_event *slot;
         wsr_ring_spsc_reclaim(ring);
-        for (uint32_t k = 0; k < h->batch && i < h->count && (slot = wsr_ring_spsc_slot(ring)) != NULL; k++) {
-            fill(slot, i++);
-            wsr_ring_spsc_push(ring);
-        }
+        uint64_t most = smaller_of(smaller_of(h->batch, h->count - i), wsr_ring_spsc_writable(ring));
+        for (uint64_t k = 0; k < most; k++)
+            fill(wsr_ring_spsc_slot_at(ring, k), i++);
+        wsr_ring_spsc_push_many(ring, most);
         if (!wsr_ring_spsc_publish(ring))
             wsr_cpu_relax();
     }
@@ -126,13 +130,11 @@ static void engine_consume(struct hop *h)
     struct wsr_ring_spsc *ring = &h->there;
     for (uint64_t seen = 0; seen < h->count;) {
         struct wsr_event events[BATCH];
-        const struct wsr_event *slot;
-        uint32_t count = 0;
-        while (count < h->batch && (slot = wsr_ring_spsc_peek(ring)) != NULL) {
-            events[count++] = *slot;
-            wsr_ring_spsc_take(ring);
-        }
-        for (uint32_t k = 0; k < count; k++)
+        uint64_t count = smaller_of(h->batch, wsr_ring_spsc_readable(ring));
+        for (uint64_t k = 0; k < count; k++)
+            events[k] = *wsr_ring_spsc_peek_at(ring, k);
+        wsr_ring_spsc_take_many(ring, count);
+        for (uint64_t k = 0; k < count; k++)
             h->sum += events[k].len;
         seen += count;
         note(h, seen);
@@ -145,13 +147,12 @@ static void bare_produce(struct hop *h)
 {
     struct bare *b = &h->bare_there;
     for (uint64_t i = 0; i < h->count;) {
-        struct wsr_event *slot;
-        uint64_t before = b->write;
-        for (uint32_t k = 0; k < h->batch && i < h->count && (slot = bare_slot(b)) != NULL; k++) {
-            fill(slot, i++);
-            b->write++;
-        }
-        if (b->write != before)
+        uint64_t most = bare_slot(b) == NULL ? 0 : b->mask + 1 - (b->write - b->head_seen), at = b->write;
+        most = smaller_of(most, smaller_of(h->batch, h->count - i));
+        for (uint64_t k = 0; k < most; k++)
+            fill(&b->slots[at++ & b->mask], i++);
+        b->write = at;
+        if (most > 0)
             bare_publish(b);
         else
             wsr_cpu_relax();
@@ -163,13 +164,11 @@ static void bare_consume(struct hop *h)
     struct bare *b = &h->bare_there;
     for (uint64_t seen = 0; seen < h->count;) {
         struct wsr_event events[BATCH];
-        const struct wsr_event *slot;
-        uint32_t count = 0;
-        while (count < h->batch && (slot = bare_peek(b)) != NULL) {
-            events[count++] = *slot;
-            b->read++;
-        }
-        for (uint32_t k = 0; k < count; k++)
+        uint64_t count = bare_peek(b) == NULL ? 0 : smaller_of(h->batch, b->tail_seen - b->read), at = b->read;
+        for (uint64_t k = 0; k < count; k++)
+            events[k] = b->slots[at++ & b->mask];
+        b->read = at;
+        for (uint64_t k = 0; k < count; k++)
             h->sum += events[k].len;
         seen += count;
         note(h, seen);
