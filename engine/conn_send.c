@@ -74,6 +74,22 @@ bool wsr_conn_takes_messages(const struct wsr_conn *c)
     return c->state == WSR_CONN_OPEN && !(c->marks & MARK_SEND_BROKEN);
 }
 
+/* A small message that comes while others wait joins them: to copy it once more, masked as it is, is cheaper than a
+ * part of the send for itself. Returns false when it is to stay in its own chunk. */
+static bool gather(struct wsr_conn *c, struct wsr_chunk *message, uint32_t payload_bytes)
+{
+    if (wsr_queue_is_empty(&c->queue) || message->next != NULL || message->used > WSR_QUEUE_GATHER_MAX)
+        return false;
+    assert(message->frame_bytes == 0);      /* several frames are several chunks, see wsr_fragment_take() */
+    struct wsr_chunk *end = wsr_queue_open_end(&c->queue, c->host->slab, message->used);
+    if (end == NULL)
+        return false;
+    memcpy(end->data + end->used, message->data, message->used);
+    wsr_queue_extend(&c->queue, end, message->used - payload_bytes, payload_bytes);
+    wsr_slab_give(c->host->slab, message);
+    return true;
+}
+
 void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
 {
     if (!wsr_conn_takes_messages(c)) {
@@ -81,7 +97,8 @@ void wsr_conn_send(struct wsr_conn *c, struct wsr_chunk *message)
         return;
     }
     uint64_t payload_bytes = wsr_queue_payload_bytes(message);
-    wsr_queue_push(&c->queue, message);
+    if (!gather(c, message, (uint32_t)payload_bytes))
+        wsr_queue_push(&c->queue, message);
     note_message(c, payload_bytes);
 }
 

@@ -223,6 +223,41 @@ static void a_refused_message_takes_nothing(void **state)
     world_each_seed(try_again_and_again, &options);
 }
 
+/* ---- By way of a worker ---- */
+
+/* SEND-09: what gathers there keeps its order, and gives back the chunk in which it came: bursts that just fit the
+ * slab, again and again. */
+static void a_workers_bursts_leave_in_order_and_leave_nothing_behind(void **state)
+{
+    enum { BURSTS = 200, BURST = 20 };
+    (void)state;
+    struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
+    struct client client;
+    options.workers_count = 1;
+    options.send_pool_bytes = 64u << 10;
+    client_open(&client, &options, "upgrade; echo");
+    struct wsr_socket *socket = client_connect_open(&client);
+    unsigned next[2] = { 0, 0 };
+    for (unsigned burst = 0; burst < BURSTS; burst++) {
+        struct wsr_event events[BURST];
+        for (unsigned i = 0; i < BURST; i++) {
+            char text[8];
+            snprintf(text, sizeof text, "m%05u", burst * BURST + i);
+            assert_int_equal(wsr_send(socket, WSR_TEXT, text, 6), 0);
+        }
+        while (next[0] < (burst + 1) * BURST) {
+            int count = wsr_poll(client.engine, 0, events, BURST, 10 * WSR_NS_PER_S);
+            assert_true(count > 0);
+            for (int i = 0; i < count; i++)
+                assert_true(events[i].type == WSR_EVENT_MESSAGE && in_order(&events[i], next));
+        }
+    }
+    for (unsigned i = 0; i < 1000 && wsr_socket_buffered_now(socket) > 0; i++)      /* the last echo may be faster */
+        client_sleep_ms(1);
+    assert_int_equal(wsr_socket_buffered_now(socket), 0);
+    client_close(&client);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +267,7 @@ int main(void)
         cmocka_unit_test(two_threads_keep_the_order_of_each),
         cmocka_unit_test(small_messages_of_every_size_and_cut),
         cmocka_unit_test(a_refused_message_takes_nothing),
+        cmocka_unit_test(a_workers_bursts_leave_in_order_and_leave_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
