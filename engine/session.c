@@ -43,16 +43,24 @@ static void release(const struct wsr_session *s, uint8_t **block)
     *block = NULL;
 }
 
-/* The event that is being made will point into *block: keep it until the next call. */
-static void lend(struct wsr_session *s, uint8_t **block)
+/* The event that is being made will point into @block, unless it is NULL: keep it until the next call. */
+static void lend(struct wsr_session *s, uint8_t *block)
 {
-    assert(s->lent == NULL);
-    s->lent = *block;
-    *block = NULL;
+    assert(!s->is_lending && !s->in_frame && s->gathered == 0);
+    s->lent = block;
+    s->is_lending = block != NULL;
+}
+
+static void take_back(struct wsr_session *s)
+{
+    if (s->is_lending)
+        release(s, &s->lent);
+    s->is_lending = false;
 }
 
 static void drop_assembly(struct wsr_session *s)
 {
+    assert(s->state != WSR_SESSION_UPGRADING);
     release(s, &s->assembly);
     s->assembly_used = 0;
     s->assembly_capacity = 0;
@@ -112,7 +120,6 @@ static struct breach breach_of(enum wsr_close_code code, const char *text)
 static void fail(struct wsr_session *s, struct wsr_session_event *event, struct breach breach)
 {
     drop_assembly(s);
-    release(s, &s->control);
     event->type = WSR_SESSION_FAILURE;
     event->code = breach.code;
     event->text = breach.text;
@@ -123,8 +130,9 @@ static void fail(struct wsr_session *s, struct wsr_session_event *event, struct 
  * event that is being made. */
 static void leave_upgrade(struct wsr_session *s, enum wsr_session_state to)
 {
-    lend(s, &s->upgrade->head);
-    s->upgrade = NULL;
+    lend(s, s->upgrade->head);
+    s->upgrade->head = NULL;
+    s->assembly = NULL;
     enter(s, to);
 }
 
@@ -270,10 +278,9 @@ static void begin_frame(struct wsr_session *s, const struct wsr_frame *frame)
     s->fin = frame->fin;
     s->opcode = frame->opcode;
     s->frame_left = frame->payload_bytes;
-    if (wsr_frame_is_control(frame->opcode)) {
-        s->control_used = 0;
+    s->control = NULL;
+    if (wsr_frame_is_control(frame->opcode))
         return;
-    }
     if (frame->opcode != WSR_OPCODE_CONTINUATION) {
         assert(s->utf8_state == 0);                 /* no text ends inside a sequence, see judge_text() */
         s->message_kind = frame->opcode;
@@ -286,7 +293,7 @@ static void begin_frame(struct wsr_session *s, const struct wsr_frame *frame)
 static size_t take_head(struct wsr_session *s, const uint8_t *in, size_t len, struct wsr_session_event *event)
 {
     const uint8_t *head = in;
-    size_t had = s->head_used;
+    size_t had = s->gathered;
     size_t piece = smaller_of(len, WSR_FRAME_HEAD_MAX - had);
     if (had > 0) {
         memcpy(s->head + had, in, piece);
@@ -297,10 +304,10 @@ static size_t take_head(struct wsr_session *s, const uint8_t *in, size_t len, st
     if (head_bytes == 0) {
         if (had == 0)
             memcpy(s->head, in, piece);
-        s->head_used = (uint8_t)(had + piece);
+        s->gathered = (uint8_t)(had + piece);
         return piece;
     }
-    s->head_used = 0;
+    s->gathered = 0;
     struct breach breach = head_bytes < 0 ? breach_of(WSR_CLOSE_PROTOCOL, wsr_frame_error_text(head_bytes))
                                           : judge_frame(s, &frame);
     if (breach.text != NULL) {
@@ -397,15 +404,16 @@ static void take_control_piece(struct wsr_session *s, struct wsr_bytes piece, st
         take_control(s, piece, event);
         return;
     }
-    size_t used = s->control_used;
+    size_t used = s->gathered;
     size_t capacity = s->control == NULL ? 0 : WSR_FRAME_CONTROL_MAX;
     if (!append(s, &s->control, &capacity, &used, piece, WSR_FRAME_CONTROL_MAX)) {
+        assert(s->control == NULL);                 /* its first block is large enough for the rest of it */
         fail(s, event, breach_of(WSR_CLOSE_INTERNAL, "no memory for a control frame"));
         return;
     }
-    s->control_used = (uint8_t)used;
+    s->gathered = s->in_frame ? (uint8_t)used : 0;
     if (!s->in_frame) {
-        lend(s, &s->control);
+        lend(s, s->control);
         take_control(s, wsr_bytes_of(s->lent, used), event);
     }
 }
@@ -463,7 +471,7 @@ static size_t take_whole_message(const struct wsr_session *s, const uint8_t *in,
 __attribute__((noinline)) static size_t take_general(struct wsr_session *s, const uint8_t *in, size_t len,
                                                      struct wsr_session_event *event)
 {
-    release(s, &s->lent);
+    take_back(s);
     *event = (struct wsr_session_event){ .type = WSR_SESSION_NOTHING };
     if (s->state == WSR_SESSION_UPGRADING)
         return take_answers(s, in, len, event);
@@ -491,12 +499,14 @@ void wsr_session_init(struct wsr_session *session, const struct wsr_session_shar
 
 void wsr_session_free(struct wsr_session *session)
 {
-    drop_assembly(session);
-    release(session, &session->control);
-    release(session, &session->lent);
-    if (session->upgrade != NULL)
+    if (session->state != WSR_SESSION_UPGRADING)
+        drop_assembly(session);
+    else if (session->upgrade != NULL)
         release(session, &session->upgrade->head);
     session->upgrade = NULL;
+    if (session->in_frame)
+        release(session, &session->control);
+    take_back(session);
 }
 
 bool wsr_session_close(struct wsr_session *session)

@@ -81,32 +81,42 @@ struct wsr_session_upgrade {
     uint32_t interim_count;
 };
 
+/* There may be a million of them, so what is never needed at the same time shares its place. A message that lies whole
+ * in what is fed concerns nothing behind message_kind's row of bytes. */
 struct wsr_session {
     const struct wsr_session_shared *shared;
-    struct wsr_session_upgrade *upgrade;   /* NULL after the upgrade */
-    uint8_t *assembly;                     /* message that is gathered, block or list; NULL when none */
-    size_t assembly_used;
-    size_t assembly_capacity;
-    uint64_t frame_left;                   /* payload bytes of the current frame still to come */
-    uint8_t *control;                      /* payload of a control frame that came in pieces, NULL when none */
-    uint8_t *lent;                         /* what the last event points into; the next call gives it back */
-    uint32_t fragments_count;              /* frames of the current message so far */
-    uint32_t utf8_state;                   /* of the text so far, for wsr_simd_utf8() */
     uint8_t state;                         /* enum wsr_session_state, changed by one function only */
     uint8_t opcode;                        /* of the current frame, while in_frame */
     uint8_t message_kind;                  /* enum wsr_kind of the message under way, 0 = none */
-    uint8_t control_used;
-    uint8_t head_used;                     /* bytes of a frame header that came in pieces */
-    uint8_t head[WSR_FRAME_HEAD_MAX];
+    uint8_t gathered;                      /* bytes that came in pieces: in_frame in control, otherwise in head */
     bool in_frame;                         /* a header was parsed and its payload is not yet complete */
     bool fin;                              /* of the current frame */
     bool in_pieces;                        /* assembly is a list; false when there is none */
+    bool is_lending;                       /* the last event points into lent; the next call gives it back */
+    union {
+        struct wsr_session_upgrade *upgrade;   /* in UPGRADING */
+        uint8_t *assembly;                     /* later: message that is gathered, block or list; NULL when none */
+    };
+    uint32_t fragments_count;              /* frames of the current message so far */
+    uint32_t utf8_state;                   /* of the text so far, for wsr_simd_utf8() */
+    size_t assembly_used;
+    size_t assembly_capacity;
+    union {
+        struct {                           /* while in_frame */
+            uint64_t frame_left;           /* payload bytes of the current frame still to come */
+            uint8_t *control;              /* payload of a control frame that came in pieces, NULL when none */
+        };
+        uint8_t head[WSR_FRAME_HEAD_MAX];  /* between frames: a header of which the end is still to come */
+        uint8_t *lent;                     /* while is_lending, which is between frames and between headers */
+    };
 };
+_Static_assert(sizeof(struct wsr_session) <= WSR_CACHE_LINE, "a session is at most one cache line");
 
 /* Does a frame begin where the next bytes are fed, with no message under way? */
 static inline bool wsr_session_is_between_messages(const struct wsr_session *session)
 {
-    bool is_under_way = (session->in_frame | session->head_used | session->message_kind) != 0 || session->lent != NULL;
+    bool is_under_way =
+        (session->in_frame | session->gathered | session->message_kind | session->is_lending) != 0;
     return (session->state == WSR_SESSION_OPEN || session->state == WSR_SESSION_CLOSE_SENT) && !is_under_way;
 }
 

@@ -166,7 +166,7 @@ static void take_event(struct peer *p, struct wsr_session_event *event)
         give_back(&memory, event->block);
     }
     if (p->session.state != WSR_SESSION_UPGRADING) {
-        assert_null(p->session.upgrade);
+        assert_true(p->upgrade == NULL || p->upgrade->head == NULL);
         free(p->upgrade);
         p->upgrade = NULL;
     }

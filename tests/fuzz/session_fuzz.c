@@ -200,7 +200,7 @@ static void take_event(struct run *run, const struct wsr_session_event *event, s
         give_back(run, event->block);
     }
     if (run->session.state != WSR_SESSION_UPGRADING) {
-        must(run->session.upgrade == NULL);
+        must(run->upgrade == NULL || run->upgrade->head == NULL);
         free(run->upgrade);
         run->upgrade = NULL;
     }
