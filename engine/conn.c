@@ -50,49 +50,67 @@ void wsr_conn_mark_unsent(struct wsr_conn *c)
     c->host->unsent_first = c;
 }
 
+static struct wsr_conn *resting_after(const struct wsr_conn *c)
+{
+    return c->resting_next != 0 ? &c->host->slots[c->resting_next - 1] : NULL;
+}
+
+static void set_resting_after(struct wsr_conn *c, const struct wsr_conn *next)
+{
+    c->resting_next = next != NULL ? (uint32_t)(next - c->host->slots) + 1 : 0;
+}
+
 void wsr_conn_rest(struct wsr_conn *c)
 {
     if (c->marks & MARK_RESTING)
         return;
     c->marks |= MARK_RESTING;
-    c->resting_next = NULL;
+    c->resting_next = 0;
     if (c->host->resting_first == NULL)
         c->host->resting_first = c;
     else
-        c->host->resting_last->resting_next = c;
+        set_resting_after(c->host->resting_last, c);
     c->host->resting_last = c;
 }
 
 /* ---- The end ---- */
 
-void wsr_conn_release_backlog(struct wsr_conn *c)
+static void release_reason(struct wsr_conn *c)
 {
-    for (struct wsr_loan *next, *loan = c->backlog_first; loan != NULL; loan = next) {
-        next = loan->next;
-        wsr_pool_unuse(loan);
+    if (!(c->marks & MARK_FAILED) && c->end.reason != NULL) {
+        wsr_pool_unuse(c->end.reason);
+        c->end.reason = NULL;
     }
-    c->backlog_first = c->backlog_last = NULL;
+}
+
+void wsr_conn_note_failure(struct wsr_conn *c, enum wsr_stage stage, int system_errno, const char *text)
+{
+    if (c->marks & MARK_FAILED)
+        return;
+    release_reason(c);
+    c->marks |= MARK_FAILED;
+    c->end.failure_text = text;
+    c->end.system_errno = (uint16_t)system_errno;      /* the kernel's end at 4095 */
+    c->end.stage = (uint8_t)stage;
 }
 
 static void tell_end(struct wsr_conn *c)
 {
     /* CLOSE-29: clean is a Close received and one sent, not one that was still waiting. */
-    if (c->failure_text == NULL && !(c->marks & MARK_CLOSE_LEFT)) {
-        c->failure_text = "the server sent its Close but took no answer to it";
-        c->failure_errno = c->end_errno;
-        c->failure_stage = WSR_STAGE_CLOSING;
-    }
-    bool failed = c->failure_text != NULL;
-    struct wsr_deliver_end end = {
-        .failure_text = c->failure_text, .system_errno = c->failure_errno, .http_status = c->failure_http_status,
-        .stage = c->failure_stage, .code = 1006,
-    };
-    if (!failed) {
+    if (!(c->marks & MARK_CLOSE_LEFT))
+        wsr_conn_note_failure(c, WSR_STAGE_CLOSING, c->end_errno, "the server sent its Close but took no answer to it");
+    struct wsr_deliver_end end = { .code = 1006 };
+    if (c->marks & MARK_FAILED) {
+        end.failure_text = c->end.failure_text;
+        end.system_errno = c->end.system_errno;
+        end.http_status = c->end.http_status;
+        end.stage = c->end.stage;
+    } else {
         end.was_clean = true;
-        end.code = c->close_code;
-        end.reason = c->reason;
-        end.reason_bytes = c->reason_bytes;
-        c->reason = NULL;
+        end.code = c->end.code;
+        end.reason = c->end.reason;
+        end.reason_bytes = c->end.reason_bytes;
+        c->end.reason = NULL;
     }
     wsr_deliver_close(&c->host->deliver, wsr_conn_socket(c), &end);
 }
@@ -124,8 +142,7 @@ static void release_all(struct wsr_conn *c)
     wsr_queue_clear(&c->queue, host->slab);
     wsr_session_free(&c->session);
     wsr_conn_leave_gate(c);
-    wsr_conn_opening_free(c->opening);
-    c->opening = NULL;
+    wsr_conn_end_opening(c);
 }
 
 /* Go on from DRAINING when every operation has come back and the end can be told. */
@@ -143,9 +160,7 @@ void wsr_conn_finish_drain(struct wsr_conn *c)
         }
         tell_end(c);
     }
-    if (c->reason != NULL)
-        wsr_pool_unuse(c->reason);
-    c->reason = NULL;
+    release_reason(c);
     c->marks |= MARK_TOLD;
     /* A list of the turn may still hold the conn: then the walk over it is the last that sees it. */
     if (!(c->marks & (MARK_UNSENT | MARK_RESTING)))
@@ -171,9 +186,9 @@ void wsr_conn_begin_drain(struct wsr_conn *c)
     wsr_conn_enter(c, WSR_CONN_DRAINING);
     wsr_timer_disarm(host->wheel, &c->timer);
     wsr_conn_release_backlog(c);
-    if ((c->ops & WSR_CONN_OP_LOOKUP) && wsr_resolve_cancel(host->resolver, &c->opening->lookup))
+    if ((c->ops & WSR_CONN_OP_LOOKUP) && wsr_resolve_cancel(host->resolver, &wsr_conn_opening(c)->lookup))
         c->ops &= (uint8_t)~WSR_CONN_OP_LOOKUP;
-    if ((c->ops & WSR_CONN_OP_GATE) && wsr_gate_withdraw(host->gate, &c->opening->place))
+    if ((c->ops & WSR_CONN_OP_GATE) && wsr_gate_withdraw(host->gate, &wsr_conn_opening(c)->place))
         c->ops &= (uint8_t)~WSR_CONN_OP_GATE;
     if (c->ops & (uint8_t)~(WSR_CONN_OP_LOOKUP | WSR_CONN_OP_GATE))
         cancel_operations(c);
@@ -182,11 +197,7 @@ void wsr_conn_begin_drain(struct wsr_conn *c)
 
 void wsr_conn_fail(struct wsr_conn *c, enum wsr_stage stage, int system_errno, const char *text)
 {
-    if (c->failure_text == NULL) {
-        c->failure_text = text;
-        c->failure_errno = system_errno;
-        c->failure_stage = (uint8_t)stage;
-    }
+    wsr_conn_note_failure(c, stage, system_errno, text);
     if (c->state < WSR_CONN_OPEN)
         wsr_conn_count(&c->host->counts.sockets_failed, 1);
     wsr_conn_begin_drain(c);
@@ -241,8 +252,7 @@ void wsr_conn_forget(struct wsr_conn *c)
     c->queue.flight_last = NULL;
     wsr_queue_clear(&c->queue, c->host->slab);
     wsr_session_free(&c->session);
-    wsr_conn_opening_free(c->opening);
-    c->opening = NULL;
+    wsr_conn_end_opening(c);
 }
 
 void wsr_conn_expired(struct wsr_conn *c)
@@ -339,14 +349,14 @@ void wsr_conn_resume_resting(struct wsr_conn_host *host)
     /* Those that go on resting come behind all others. */
     host->resting_first = host->resting_last = NULL;
     for (struct wsr_conn *next; c != NULL; c = next) {
-        next = c->resting_next;
+        next = resting_after(c);
         c->marks &= (uint16_t)~MARK_RESTING;
         go_on(c);
         if (next == NULL || host->is_ending || wsr_deliver_has_room(&host->deliver, 3))
             continue;
         /* The consumer is behind: whoever was not asked in this turn comes first in the next, or the first in the list
          * would take all room for ever. */
-        last->resting_next = host->resting_first;
+        set_resting_after(last, host->resting_first);
         if (host->resting_first == NULL)
             host->resting_last = last;
         host->resting_first = next;

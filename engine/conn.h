@@ -74,7 +74,7 @@ struct wsr_link_counts {
 
 /* What both halves share. Lies in the socket, which outlives the conn: it is freed only after the GONE event. */
 struct wsr_link {
-    /* OPEN at first, with the opening as its subject; later the wish for a writable event */
+    /* OPEN at first, later the wish for a writable event; its subject is the opening, NULL when that is over */
     struct wsr_command open;
     struct wsr_command destroy;          /* once GONE waits for room: its subject is the next link that does */
     /* from the conn to the socket, by the open event: protocol NUL extensions NUL; malloc, or NULL */
@@ -170,39 +170,59 @@ struct wsr_conn_host {
     void (*freed)(struct wsr_conn_host *host);
 };
 
+/* How a conn ends, as soon as that is known: by a failure, with MARK_FAILED, or by the Close that the server sent. */
+struct wsr_conn_end {
+    union {
+        const char *failure_text;        /* static */
+        struct wsr_loan *reason;         /* without MARK_FAILED: block with the Close's reason, NULL when empty */
+    };
+    uint16_t system_errno;               /* of a failure; so the next */
+    uint16_t http_status;
+    uint16_t code;                       /* for the failing Close frame, or of the server's Close; 0 = none came */
+    uint8_t stage;                       /* of a failure; enum wsr_stage */
+    uint8_t reason_bytes;
+};
+
+/*
+ * Three cache lines, as there may be a million of them. A message that comes whole and one that is sent concern two:
+ * this first one, and the next with the queue and the first half of the session. In the third is what is needed for
+ * messages that come in pieces, for limits and for rests.
+ */
 struct wsr_conn {
     struct wsr_conn_host *host;
     struct wsr_link *link;               /* NULL in FREE */
-    struct wsr_opening *opening;         /* NULL when open */
     union {
         struct wsr_conn *unsent_next;
         struct wsr_conn *free_next;      /* in FREE, where no list of the turn holds it */
     };
-    struct wsr_conn *resting_next;
-    struct wsr_session session;
-    struct wsr_timer timer;              /* the one limit that runs in this state */
-    struct wsr_queue queue;
-    struct wsr_loan *backlog_first;      /* received and not yet parsed, oldest first */
-    struct wsr_loan *backlog_last;
-    struct wsr_loan *reason;             /* block with the reason of the server's Close, NULL when empty */
-    const char *failure_text;            /* static; NULL = no failure */
-    /* position in the event ring to be passed before the failing Close (RECV-12) */
-    uint64_t fail_after;
-    int32_t failure_errno;
-    int32_t end_errno;                   /* with INPUT_ENDED: 0 for end of stream */
-    wsr_file file;                       /* -1 when none */
-    uint32_t generation;                 /* counts the lives of this slot */
-    uint16_t failure_http_status;
-    uint16_t failure_code;               /* for the failing Close frame */
-    uint16_t close_code;                 /* of the server's Close; 0 = none came */
-    uint8_t failure_stage;               /* enum wsr_stage */
-    uint8_t reason_bytes;
+    struct wsr_loan *backlog_last;       /* received and not yet parsed: a circle, oldest behind newest; NULL = none */
     uint8_t state;                       /* enum wsr_conn_state */
     uint8_t ops;                         /* one bit for each operation in flight */
+    uint16_t marks;                      /* lists that it is in, and what has happened once; conn.c */
+    wsr_file file;                       /* -1 when none */
+    uint32_t generation;                 /* counts the lives of this slot */
+    uint16_t end_errno;                  /* with INPUT_ENDED: 0 for end of stream */
     uint8_t pings_count;                 /* of the application's, not yet answered; at most 255 are counted */
     uint8_t timed_pings_count;           /* the same of those with a payload of the engine's own */
-    uint16_t marks;                      /* lists that it is in, and what has happened once; conn.c */
+    struct wsr_conn_end end;
+
+    struct wsr_queue queue;
+    struct wsr_session session;
+
+    struct wsr_timer timer;              /* the one limit that runs in this state */
+    uint32_t fail_after;                 /* position of the consumer to be passed before the failing Close (RECV-12) */
+    uint32_t resting_next;               /* number of a slot + 1; 0 = none */
 };
+_Static_assert(offsetof(struct wsr_conn, queue) == WSR_CACHE_LINE && sizeof(struct wsr_conn) <= 3 * WSR_CACHE_LINE &&
+                   offsetof(struct wsr_conn, session) + offsetof(struct wsr_session, assembly_used) <=
+                       2 * WSR_CACHE_LINE,
+               "what each message needs of a connection lies in two cache lines");
+
+/* What the conn opens: NULL when it is open, or gone. */
+static inline struct wsr_opening *wsr_conn_opening(const struct wsr_conn *conn)
+{
+    return (struct wsr_opening *)conn->link->open.subject;
+}
 
 /* Operations, as a completion's token names them. */
 enum wsr_conn_op {
@@ -256,7 +276,7 @@ void wsr_conn_detach(struct wsr_conn *conn, struct wsr_chunk *close_frame);
  * themselves, then it is FREE. */
 void wsr_conn_farewell(struct wsr_conn *conn);
 void wsr_conn_kill(struct wsr_conn *conn);
-/* The driver broke and is gone, and so is the resolver: free what the conn had. */
+/* The driver broke and is gone, and so is the resolver: free what the conn had. Its socket is still there. */
 void wsr_conn_forget(struct wsr_conn *conn);
 /* What the conn opens, if anything, holds nobody up any more. */
 void wsr_conn_leave_gate(struct wsr_conn *conn);

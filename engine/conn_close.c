@@ -15,13 +15,13 @@ struct wsr_chunk *wsr_conn_close_frame(struct wsr_conn *c, uint16_t code, struct
 void wsr_conn_last_byte_left(struct wsr_conn *c)
 {
     bool has_ended = (c->marks & MARK_INPUT_ENDED) != 0;
-    if (has_ended && (c->failure_text != NULL || c->end_errno != 0 || wsr_queue_is_empty(&c->queue))) {
+    if (has_ended && ((c->marks & MARK_FAILED) || c->end_errno != 0 || wsr_queue_is_empty(&c->queue))) {
         wsr_conn_begin_drain(c);
         return;
     }
     /* A failing Close must arrive before a reset could destroy it (CLOSE-30); a clean end is the server's to begin, as
      * RFC 6455 7.1.1 asks, so that it and not this side keeps the TIME_WAIT. */
-    if (c->failure_text != NULL)
+    if (c->marks & MARK_FAILED)
         c->host->driver->ops->shutdown(c->host->driver, c->file);
     /* Only Pongs can be left, to Pings before the server's Close: RFC 6455 5.5.2 wants them sent, if they are taken. */
     wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, has_ended ? PONG_PATIENCE_NS : c->host->fin_timeout_ns));
@@ -58,26 +58,32 @@ static void start_closing(struct wsr_conn *c, struct wsr_chunk *frame, uint64_t 
 /* The session broke a rule: say so to the server, behind what the handlers of earlier messages had to say. */
 void wsr_conn_close_failed(struct wsr_conn *c)
 {
-    struct wsr_bytes text = wsr_bytes_of_string(c->failure_text);
+    struct wsr_bytes text = wsr_bytes_of_string(c->end.failure_text);
     bool is_owed = wsr_session_close(&c->session);
-    start_closing(c, is_owed ? wsr_conn_close_frame(c, c->failure_code, text) : NULL, c->host->fin_timeout_ns);
+    start_closing(c, is_owed ? wsr_conn_close_frame(c, c->end.code, text) : NULL, c->host->fin_timeout_ns);
+}
+
+/* The stage of a conn whose server has answered. */
+static enum wsr_stage stage_of(const struct wsr_conn *c)
+{
+    if (c->state == WSR_CONN_UPGRADING)
+        return WSR_STAGE_UPGRADE;
+    return c->state == WSR_CONN_OPEN ? WSR_STAGE_OPEN : WSR_STAGE_CLOSING;
 }
 
 void wsr_conn_session_failed(struct wsr_conn *c, const struct wsr_session_event *event)
 {
-    c->failure_text = event->text;
-    c->failure_code = event->code;
-    c->failure_http_status = event->http_status;
+    wsr_conn_note_failure(c, stage_of(c), 0, event->text);
+    c->end.code = event->code;
+    c->end.http_status = event->http_status;
     wsr_conn_release_backlog(c);
     if (c->state == WSR_CONN_UPGRADING) {
         if (event->http_status != 0)
             wsr_conn_keep_response(c, event->head);
         wsr_conn_count(&c->host->counts.sockets_failed, 1);
-        c->failure_stage = WSR_STAGE_UPGRADE;
         wsr_conn_begin_drain(c);
         return;
     }
-    c->failure_stage = c->state == WSR_CONN_OPEN ? WSR_STAGE_OPEN : WSR_STAGE_CLOSING;
     if (c->state == WSR_CONN_CLOSING) {
         wsr_session_close(&c->session);
         if (wsr_queue_is_empty(&c->queue))
@@ -97,12 +103,12 @@ void wsr_conn_session_failed(struct wsr_conn *c, const struct wsr_session_event 
 
 void wsr_conn_peer_closed(struct wsr_conn *c, const struct wsr_session_event *event)
 {
-    c->close_code = event->code;
+    c->end.code = event->code;
     if (event->data.len > 0) {
-        c->reason = wsr_pool_block(c->host->pool, event->data.len);
-        if (c->reason != NULL) {
-            memcpy(wsr_pool_block_bytes(c->reason), event->data.data, event->data.len);
-            c->reason_bytes = (uint8_t)event->data.len;
+        c->end.reason = wsr_pool_block(c->host->pool, event->data.len);
+        if (c->end.reason != NULL) {
+            memcpy(wsr_pool_block_bytes(c->end.reason), event->data.data, event->data.len);
+            c->end.reason_bytes = (uint8_t)event->data.len;
         }
     }
     wsr_conn_release_backlog(c);

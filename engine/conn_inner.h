@@ -19,8 +19,15 @@ enum wsr_conn_mark {
     MARK_PAUSED = 1u << 8,          /* the application wants no input */
     MARK_CLOSE_LEFT = 1u << 9,      /* our Close was taken by the kernel */
     MARK_BEHIND = 1u << 10,         /* receiving rests for the consumer, and was counted as doing so */
+    MARK_FAILED = 1u << 11,         /* the conn ends by a failure, which is in conn->end */
     MARK_TOLD = 1u << 7             /* in DRAINING: the end was told, a list still holds the conn */
 };
+
+/* Has the server's Close come, and nothing failed since? */
+static inline bool wsr_conn_has_peer_closed(const struct wsr_conn *conn)
+{
+    return conn->end.code != 0 && !(conn->marks & MARK_FAILED);
+}
 
 /* conn.c */
 void wsr_conn_enter(struct wsr_conn *conn, enum wsr_conn_state to);
@@ -29,10 +36,11 @@ struct wsr_socket *wsr_conn_socket(const struct wsr_conn *conn);
 uint64_t wsr_conn_after(const struct wsr_conn *conn, uint64_t limit_ns);    /* deadline, WSR_NEVER stays */
 void wsr_conn_mark_unsent(struct wsr_conn *conn);
 void wsr_conn_rest(struct wsr_conn *conn);
-void wsr_conn_release_backlog(struct wsr_conn *conn);
 void wsr_conn_begin_drain(struct wsr_conn *conn);
 void wsr_conn_finish_drain(struct wsr_conn *conn);
-/* End with error and close 1006; the first failure of a conn is the one that is told. */
+/* The first failure of a conn is the one that is told. */
+void wsr_conn_note_failure(struct wsr_conn *conn, enum wsr_stage stage, int system_errno, const char *text);
+/* End with error and close 1006. */
 void wsr_conn_fail(struct wsr_conn *conn, enum wsr_stage stage, int system_errno, const char *text);
 
 /* conn_open.c */
@@ -41,6 +49,8 @@ void wsr_conn_connected(struct wsr_conn *conn, int32_t result);
 void wsr_conn_found(struct wsr_conn *conn);
 /* Its turn at the address that is next has come. */
 void wsr_conn_let_through(struct wsr_conn *conn);
+/* The conn is open or gone: free what opening it took. */
+void wsr_conn_end_opening(struct wsr_conn *conn);
 /* A phase of the opening has ended well: @span is to say how long it took. The next begins. */
 void wsr_conn_end_phase(struct wsr_conn *conn, _Atomic uint32_t *span);
 /* The way to the server stands: send the request. Without memory the conn has failed. */
@@ -65,6 +75,7 @@ bool wsr_conn_is_reading(const struct wsr_conn *conn);
 void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *completion);
 void wsr_conn_parse_backlog(struct wsr_conn *conn);
 void wsr_conn_want_input(struct wsr_conn *conn);
+void wsr_conn_release_backlog(struct wsr_conn *conn);
 /* Hand the head of the answer to the socket, if it wants it. Before the event that tells of it. */
 void wsr_conn_keep_response(struct wsr_conn *conn, struct wsr_bytes head);
 

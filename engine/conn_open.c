@@ -15,16 +15,22 @@ void wsr_conn_opening_free(struct wsr_opening *opening)
     free(opening);
 }
 
+void wsr_conn_end_opening(struct wsr_conn *c)
+{
+    wsr_conn_opening_free(wsr_conn_opening(c));
+    c->link->open.subject = NULL;
+}
+
 static const char *dial_text(const struct wsr_conn *c, int system_errno)
 {
-    if (c->opening->dial.path.bytes > 0)
+    if (wsr_conn_opening(c)->dial.path.bytes > 0)
         return wsr_dial_path_text(system_errno);
-    return c->opening->proxy != NULL ? wsr_conn_proxy_dial_text(system_errno) : wsr_dial_text(system_errno);
+    return wsr_conn_opening(c)->proxy != NULL ? wsr_conn_proxy_dial_text(system_errno) : wsr_dial_text(system_errno);
 }
 
 void wsr_conn_end_phase(struct wsr_conn *c, _Atomic uint32_t *span)
 {
-    uint64_t *start_ns = &c->opening->phase_start_ns;
+    uint64_t *start_ns = &wsr_conn_opening(c)->phase_start_ns;
     atomic_store_explicit(span, wsr_conn_span(c->host->now_ns - *start_ns), memory_order_relaxed);
     *start_ns = c->host->now_ns;
 }
@@ -35,7 +41,7 @@ void wsr_conn_end_phase(struct wsr_conn *c, _Atomic uint32_t *span)
 static bool start_attempt(struct wsr_conn *c)
 {
     struct wsr_conn_host *host = c->host;
-    struct wsr_dial *dial = &c->opening->dial;
+    struct wsr_dial *dial = &wsr_conn_opening(c)->dial;
     socklen_t bytes;
     uint64_t attempt_deadline_ns = wsr_dial_deadline(dial, host->now_ns);
     const struct sockaddr *address = wsr_dial_next(dial, &bytes);
@@ -61,7 +67,7 @@ static void hand_over_admission(struct wsr_gate_place *place)
 /* May this connection be opened to @address now? If not, the ADMITTED command comes. */
 static bool enter_gate(struct wsr_conn *c, const struct sockaddr *address)
 {
-    struct wsr_opening *opening = c->opening;
+    struct wsr_opening *opening = wsr_conn_opening(c);
     if (c->host->gate == NULL || address->sa_family == AF_UNIX)   /* which is no IP address */
         return true;
     opening->admitted.subject = c;
@@ -72,13 +78,13 @@ static bool enter_gate(struct wsr_conn *c, const struct sockaddr *address)
 
 void wsr_conn_leave_gate(struct wsr_conn *c)
 {
-    if (c->host->gate != NULL && c->opening != NULL)
-        wsr_gate_leave(c->host->gate, &c->opening->place);
+    if (c->host->gate != NULL && wsr_conn_opening(c) != NULL)
+        wsr_gate_leave(c->host->gate, &wsr_conn_opening(c)->place);
 }
 
 static void try_next_address(struct wsr_conn *c)
 {
-    struct wsr_dial *dial = &c->opening->dial;
+    struct wsr_dial *dial = &wsr_conn_opening(c)->dial;
     const struct sockaddr *address;
     socklen_t bytes;
     while ((address = wsr_dial_next(dial, &bytes)) != NULL) {
@@ -116,7 +122,7 @@ static void hand_over_lookup(struct wsr_resolve_request *request)
 
 static void start_lookup(struct wsr_conn *c)
 {
-    struct wsr_opening *opening = c->opening;
+    struct wsr_opening *opening = wsr_conn_opening(c);
     opening->looked_up.subject = c;
     opening->looked_up.kind = WSR_COMMAND_LOOKED_UP;
     opening->lookup.context = opening;
@@ -143,18 +149,17 @@ static struct wsr_conn *take_slot(struct wsr_conn_host *host)
 void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
 {
     struct wsr_conn *c = take_slot(host);
-    *c = (struct wsr_conn){ .host = host, .link = link, .opening = link->open.subject, .generation = c->generation,
-                            .file = -1 };
-    c->opening->host = host;
-    link->open.subject = link;
+    struct wsr_opening *opening = link->open.subject;
+    *c = (struct wsr_conn){ .host = host, .link = link, .generation = c->generation, .file = -1 };
+    opening->host = host;
     link->conn = c;
-    wsr_session_init(&c->session, &host->sessions, &c->opening->upgrade);
+    wsr_session_init(&c->session, &host->sessions, &opening->upgrade);
     wsr_conn_enter(c, WSR_CONN_DIALING);
-    c->opening->phase_start_ns = host->now_ns;
-    c->opening->dial.deadline_ns = wsr_conn_after(c, host->open_timeout_ns);
-    wsr_timer_arm(host->wheel, &c->timer, c->opening->dial.deadline_ns);
-    if (c->opening->refusal != NULL)
-        wsr_conn_fail(c, WSR_STAGE_CONNECT, 0, c->opening->refusal);
+    opening->phase_start_ns = host->now_ns;
+    opening->dial.deadline_ns = wsr_conn_after(c, host->open_timeout_ns);
+    wsr_timer_arm(host->wheel, &c->timer, opening->dial.deadline_ns);
+    if (opening->refusal != NULL)
+        wsr_conn_fail(c, WSR_STAGE_CONNECT, 0, opening->refusal);
     else if (wsr_conn_needs_lookup(c))
         start_lookup(c);
     else
@@ -163,7 +168,7 @@ void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
 
 static const char *lookup_text(const struct wsr_conn *c, int error)
 {
-    const struct wsr_proxy *proxy = c->opening->proxy;
+    const struct wsr_proxy *proxy = wsr_conn_opening(c)->proxy;
     switch (error) {
     case EAI_NONAME:
         if (proxy != NULL && !wsr_proxy_wants_address(proxy))
@@ -180,14 +185,14 @@ static const char *lookup_text(const struct wsr_conn *c, int error)
 
 void wsr_conn_found(struct wsr_conn *c)
 {
-    struct wsr_resolve_request *lookup = &c->opening->lookup;
+    struct wsr_resolve_request *lookup = &wsr_conn_opening(c)->lookup;
     if (lookup->error != 0 || lookup->addresses_count == 0) {
         wsr_conn_fail(c, WSR_STAGE_LOOKUP, lookup->error == EAI_SYSTEM ? lookup->system_errno : 0,
                       lookup_text(c, lookup->error));
         return;
     }
     if (!wsr_conn_tell_proxy_address(c)) {
-        struct wsr_dial *dial = &c->opening->dial;
+        struct wsr_dial *dial = &wsr_conn_opening(c)->dial;
         dial->addresses_count = lookup->addresses_count;
         memcpy(dial->addresses, lookup->addresses, lookup->addresses_count * sizeof dial->addresses[0]);
     }
@@ -213,7 +218,7 @@ bool wsr_conn_say(struct wsr_conn *c, struct wsr_bytes bytes)
 
 void wsr_conn_start_upgrade(struct wsr_conn *c)
 {
-    struct wsr_opening *opening = c->opening;
+    struct wsr_opening *opening = wsr_conn_opening(c);
     wsr_conn_end_phase(c, &c->link->counts.connect_span);
     if (!wsr_conn_say(c, wsr_bytes_of(opening->request, opening->request_bytes))) {
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, ENOMEM, "no memory for the upgrade request");
@@ -229,7 +234,7 @@ void wsr_conn_start_upgrade(struct wsr_conn *c)
 /* Arm the timer for @after_ns from now, or for the end of the opening. */
 static void wait_within_limit(struct wsr_conn *c, uint64_t after_ns)
 {
-    uint64_t moment_ns = wsr_conn_after(c, after_ns), deadline_ns = c->opening->dial.deadline_ns;
+    uint64_t moment_ns = wsr_conn_after(c, after_ns), deadline_ns = wsr_conn_opening(c)->dial.deadline_ns;
     wsr_timer_arm(c->host->wheel, &c->timer, moment_ns < deadline_ns ? moment_ns : deadline_ns);
 }
 
@@ -238,18 +243,18 @@ void wsr_conn_connected(struct wsr_conn *c, int32_t result)
     uint64_t pause_ns;
     assert(c->state == WSR_CONN_DIALING);
     if (result >= 0) {
-        if (c->opening->proxy != NULL)
+        if (wsr_conn_opening(c)->proxy != NULL)
             wsr_conn_start_tunnel(c);
         else
             wsr_conn_start_upgrade(c);
         return;
     }
     /* An attempt whose share of the time was over was cancelled. */
-    c->opening->dial.last_errno = result == -ECANCELED ? ETIMEDOUT : -result;
+    wsr_conn_opening(c)->dial.last_errno = result == -ECANCELED ? ETIMEDOUT : -result;
     c->host->driver->ops->close(c->host->driver, c->file);
     c->file = -1;
     wsr_conn_leave_gate(c);
-    if (wsr_dial_again(&c->opening->dial, &pause_ns))
+    if (wsr_dial_again(&wsr_conn_opening(c)->dial, &pause_ns))
         wait_within_limit(c, pause_ns);
     else
         try_next_address(c);
@@ -258,8 +263,8 @@ void wsr_conn_connected(struct wsr_conn *c, int32_t result)
 /* The share of an address was over before its turn came. */
 static void stop_waiting(struct wsr_conn *c)
 {
-    struct wsr_dial *dial = &c->opening->dial;
-    if (!wsr_gate_withdraw(c->host->gate, &c->opening->place)) {
+    struct wsr_dial *dial = &wsr_conn_opening(c)->dial;
+    if (!wsr_gate_withdraw(c->host->gate, &wsr_conn_opening(c)->place)) {
         /* It has come just now: the command is on its way. */
         wsr_timer_arm(c->host->wheel, &c->timer, dial->deadline_ns);
         return;
@@ -283,7 +288,7 @@ void wsr_conn_open_expired(struct wsr_conn *c)
     } else if (c->ops & WSR_CONN_OP_LOOKUP) {
         wsr_conn_fail(c, WSR_STAGE_LOOKUP, ETIMEDOUT,
                       "the name look-up took too long; check this machine's DNS settings, and open_timeout_ns");
-    } else if (c->host->now_ns >= c->opening->dial.deadline_ns) {
+    } else if (c->host->now_ns >= wsr_conn_opening(c)->dial.deadline_ns) {
         const char *text = (c->ops & WSR_CONN_OP_GATE) ? crowded : dial_text(c, ETIMEDOUT);
         wsr_conn_fail(c, WSR_STAGE_CONNECT, ETIMEDOUT, text);
     } else if (c->ops & WSR_CONN_OP_GATE) {

@@ -6,13 +6,13 @@
 /* Say what the proxy is to hear now. Without memory the conn has failed. */
 static void say(struct wsr_conn *c)
 {
-    if (!wsr_conn_say(c, wsr_proxy_message(c->opening->proxy)))
+    if (!wsr_conn_say(c, wsr_proxy_message(wsr_conn_opening(c)->proxy)))
         wsr_conn_fail(c, WSR_STAGE_PROXY, ENOMEM, "no memory for the request to the proxy");
 }
 
 void wsr_conn_start_tunnel(struct wsr_conn *c)
 {
-    struct wsr_opening *opening = c->opening;
+    struct wsr_opening *opening = wsr_conn_opening(c);
     opening->proxy->head_max_bytes = c->host->sessions.limits.head_max_bytes;
     opening->proxy->interim_max = c->host->sessions.limits.interim_max;
     wsr_conn_enter(c, WSR_CONN_TUNNELING);
@@ -28,8 +28,8 @@ void wsr_conn_feed_tunnel(struct wsr_conn *c, struct wsr_loan *buffer)
     const uint8_t *bytes = wsr_pool_bytes(buffer);
     while (c->state == WSR_CONN_TUNNELING && buffer->parsed < buffer->filled) {
         struct wsr_proxy_event event;
-        size_t taken = wsr_proxy_feed(c->opening->proxy, bytes + buffer->parsed, buffer->filled - buffer->parsed,
-                                      &event);
+        size_t taken = wsr_proxy_feed(wsr_conn_opening(c)->proxy, bytes + buffer->parsed,
+                                      buffer->filled - buffer->parsed, &event);
         assert(taken > 0);
         buffer->parsed += (uint32_t)taken;
         if (event.type == WSR_PROXY_SPEAK) {
@@ -37,7 +37,7 @@ void wsr_conn_feed_tunnel(struct wsr_conn *c, struct wsr_loan *buffer)
         } else if (event.type == WSR_PROXY_STANDS) {
             wsr_conn_start_upgrade(c);
         } else if (event.type == WSR_PROXY_FAILURE) {
-            c->failure_http_status = event.http_status;
+            c->end.http_status = event.http_status;
             wsr_conn_fail(c, WSR_STAGE_PROXY, 0, event.text);
         }
     }
@@ -55,14 +55,14 @@ void wsr_conn_tunnel_ended(struct wsr_conn *c)
 
 bool wsr_conn_needs_lookup(const struct wsr_conn *c)
 {
-    const struct wsr_opening *opening = c->opening;
+    const struct wsr_opening *opening = wsr_conn_opening(c);
     bool wants_address = opening->proxy != NULL && wsr_proxy_wants_address(opening->proxy);
     return wants_address || opening->dial.addresses_count == 0;
 }
 
 bool wsr_conn_tell_proxy_address(struct wsr_conn *c)
 {
-    struct wsr_opening *opening = c->opening;
+    struct wsr_opening *opening = wsr_conn_opening(c);
     if (opening->proxy == NULL || !wsr_proxy_wants_address(opening->proxy))
         return false;
     wsr_proxy_set_address(opening->proxy, &opening->lookup.addresses[0]);

@@ -6,6 +6,40 @@
 
 #define UNANSWERED_PONGS_MAX 64u   /* more Pings than that: only the newest is answered (RFC 6455 5.5.3) */
 
+/* ---- Received and not yet parsed --------------------------------------------------------------- */
+
+/* Behind all others, or before them. */
+static void put_backlog(struct wsr_conn *c, struct wsr_loan *buffer, bool is_newest)
+{
+    struct wsr_loan *last = c->backlog_last;
+    buffer->next = last != NULL ? last->next : buffer;
+    if (last != NULL)
+        last->next = buffer;
+    if (last == NULL || is_newest)
+        c->backlog_last = buffer;
+}
+
+/* The oldest, or NULL. */
+static struct wsr_loan *take_backlog(struct wsr_conn *c)
+{
+    struct wsr_loan *last = c->backlog_last;
+    if (last == NULL)
+        return NULL;
+    struct wsr_loan *oldest = last->next;
+    last->next = oldest->next;
+    if (oldest == last)
+        c->backlog_last = NULL;
+    return oldest;
+}
+
+void wsr_conn_release_backlog(struct wsr_conn *c)
+{
+    for (struct wsr_loan *buffer; (buffer = take_backlog(c)) != NULL;)
+        wsr_pool_unuse(buffer);
+}
+
+/* ---- Receiving --------------------------------------------------------------------------------- */
+
 static void post_recv(struct wsr_conn *c)
 {
     assert(!(c->ops & WSR_CONN_OP_RECV) && c->file >= 0);
@@ -36,7 +70,7 @@ static bool is_paused(const struct wsr_conn *c)
 void wsr_conn_want_input(struct wsr_conn *c)
 {
     struct wsr_conn_host *host = c->host;
-    if ((c->ops & WSR_CONN_OP_RECV) || (c->marks & MARK_INPUT_ENDED) || c->backlog_first != NULL || is_paused(c))
+    if ((c->ops & WSR_CONN_OP_RECV) || (c->marks & MARK_INPUT_ENDED) || c->backlog_last != NULL || is_paused(c))
         return;
     uint32_t home = wsr_pool_buffers_home(host->pool);
     if (host->receives_started < home) {
@@ -54,7 +88,7 @@ void wsr_conn_want_input(struct wsr_conn *c)
 
 void wsr_conn_keep_response(struct wsr_conn *c, struct wsr_bytes head)
 {
-    if (!c->opening->keeps_response)
+    if (!wsr_conn_opening(c)->keeps_response)
         return;
     /* Without memory the getter finds nothing; the connection goes on. */
     struct wsr_conn_response *response = malloc(sizeof *response + head.len);
@@ -86,8 +120,7 @@ static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *even
     wsr_conn_end_phase(c, &c->link->counts.upgrade_span);
     atomic_store_explicit(&c->link->counts.opened_ns, c->host->now_ns, memory_order_relaxed);
     wsr_conn_leave_gate(c);
-    wsr_conn_opening_free(c->opening);
-    c->opening = NULL;
+    wsr_conn_end_opening(c);
     wsr_conn_enter(c, WSR_CONN_OPEN);
     wsr_conn_count(&c->host->counts.sockets_opened, 1);
     wsr_deliver_plain(&c->host->deliver, wsr_conn_socket(c), WSR_EVENT_OPEN);
@@ -315,20 +348,13 @@ static void on_end(struct wsr_conn *c)
 
 void wsr_conn_parse_backlog(struct wsr_conn *c)
 {
-    while (c->backlog_first != NULL) {
-        struct wsr_loan *buffer = c->backlog_first;
-        /* What parsing leads to may release the backlog: this buffer is taken off it first. */
-        c->backlog_first = buffer->next;
-        if (c->backlog_first == NULL)
-            c->backlog_last = NULL;
+    /* What parsing leads to may release the backlog: each buffer is taken off it first. */
+    for (struct wsr_loan *buffer; (buffer = take_backlog(c)) != NULL;) {
         if (WSR_UNLIKELY(c->state == WSR_CONN_TUNNELING))
             wsr_conn_feed_tunnel(c, buffer);
         /* What the proxy said may have been the end. */
         if (wsr_conn_is_reading(c) && !parse(c, buffer)) {
-            buffer->next = c->backlog_first;
-            c->backlog_first = buffer;
-            if (c->backlog_last == NULL)
-                c->backlog_last = buffer;
+            put_backlog(c, buffer, false);
             if (!is_paused(c))
                 rest_for_consumer(c);
             return;
@@ -369,17 +395,12 @@ void wsr_conn_received(struct wsr_conn *c, const struct wsr_completion *completi
         wsr_conn_count(&c->host->counts.wire_received_bytes, (uint64_t)completion->result);
         wsr_conn_count(&c->link->counts.wire_received_bytes, (uint64_t)completion->result);
         atomic_store_explicit(&c->link->counts.last_received_ns, c->host->now_ns, memory_order_relaxed);
-        buffer->next = NULL;
-        if (c->backlog_first == NULL)
-            c->backlog_first = buffer;
-        else
-            c->backlog_last->next = buffer;
-        c->backlog_last = buffer;
+        put_backlog(c, buffer, true);
     } else if (completion->result == -ENOBUFS) {
         wsr_conn_count(&c->host->counts.buffers_exhausted, 1);
     } else if (completion->result <= 0 && completion->result != -ECANCELED) {
         c->marks |= MARK_INPUT_ENDED;
-        c->end_errno = -completion->result;
+        c->end_errno = (uint16_t)-completion->result;
     }
     wsr_conn_parse_backlog(c);
 }

@@ -156,7 +156,7 @@ static void on_send_broken(struct wsr_conn *c, int system_errno)
     c->marks |= MARK_SEND_BROKEN;
     wsr_queue_clear(&c->queue, c->host->slab);
     if (!(c->marks & MARK_INPUT_ENDED))
-        c->end_errno = system_errno;
+        c->end_errno = (uint16_t)system_errno;
     if (wsr_conn_handshake_is_over(c))
         wsr_conn_last_byte_left(c);
     else if (c->state == WSR_CONN_OPEN && !wsr_timer_is_armed(&c->timer))
@@ -187,7 +187,7 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
         wsr_conn_finish_drain(c);
         return;
     }
-    if (c->close_code != 0)             /* CLOSE-20: what was given to the kernel may have landed short */
+    if (wsr_conn_has_peer_closed(c))    /* CLOSE-20: what was given to the kernel may have landed short */
         wsr_queue_drop_messages(&c->queue, c->host->slab);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
         on_send_broken(c, -result);
@@ -197,6 +197,6 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     bool is_empty = wsr_queue_is_empty(&c->queue);
     if (!is_empty)
         wsr_conn_mark_unsent(c);
-    if (wsr_conn_handshake_is_over(c) && (is_empty || (has_close_just_left && c->failure_text == NULL)))
+    if (wsr_conn_handshake_is_over(c) && (is_empty || (has_close_just_left && !(c->marks & MARK_FAILED))))
         wsr_conn_last_byte_left(c);
 }

@@ -55,14 +55,15 @@ static inline bool wsr_deliver_has_message_room(const struct wsr_deliver *delive
     return wsr_deliver_has_room(deliver, 3) && !wsr_pool_is_full(deliver->pool);
 }
 
-/* Have all events up to the present one been passed by the consumer? For RECV-12. */
-static inline uint64_t wsr_deliver_position(const struct wsr_deliver *deliver)
+/* Have all events up to the present one been passed by the consumer? For RECV-12. The lower half of the ring's position
+ * is enough: there are at most 2^24 slots, and whoever waits asks in every turn. */
+static inline uint32_t wsr_deliver_position(const struct wsr_deliver *deliver)
 {
-    return deliver->events.write;
+    return (uint32_t)deliver->events.write;
 }
-static inline bool wsr_deliver_has_passed(const struct wsr_deliver *deliver, uint64_t position)
+static inline bool wsr_deliver_has_passed(const struct wsr_deliver *deliver, uint32_t position)
 {
-    return deliver->events.reclaimed >= position;
+    return (int32_t)((uint32_t)deliver->events.reclaimed - position) >= 0;
 }
 
 /* An event without memory: OPEN, WRITABLE, CLOSING, GONE. There is room. */

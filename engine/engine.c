@@ -208,8 +208,6 @@ static int start_workers(struct wsr_engine *engine)
 
 static void free_engine(struct wsr_engine *engine)
 {
-    while (engine->sockets != NULL)
-        wsr_socket_free(engine->sockets);
     /* First: a look-up that has just been handed over may still be waking its worker. */
     if (engine->resolver != NULL)
         wsr_resolver_destroy(engine->resolver);
@@ -217,6 +215,9 @@ static void free_engine(struct wsr_engine *engine)
         if (engine->consumers[i].worker != NULL)
             wsr_worker_free(engine->consumers[i].worker);
     }
+    /* Behind the workers: what they have left of a connection may belong to its socket. */
+    while (engine->sockets != NULL)
+        wsr_socket_free(engine->sockets);
     wsr_gate_destroy(engine->gate);
     pthread_mutex_destroy(&engine->sockets_lock);
     free(engine->consumers);

@@ -9,7 +9,7 @@
 
 enum wsr_command_kind {
     WSR_COMMAND_OPEN,            /* subject: opening; the link is the one that the command lies in */
-    WSR_COMMAND_WANT_WRITABLE,   /* link; by the open command's node, which is free then */
+    WSR_COMMAND_WANT_WRITABLE,   /* the link that it lies in, by the node of the first command, which is free then */
     WSR_COMMAND_SEND,            /* link; a chunk's command */
     WSR_COMMAND_CLOSE,           /* link; a chunk's command: the Close frame */
     WSR_COMMAND_ABORT,           /* link; a chunk's command, without bytes: close() while connecting */

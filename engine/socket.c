@@ -385,8 +385,7 @@ void wsr_socket_free(struct wsr_socket *socket)
     pthread_mutex_unlock(&engine->sockets_lock);
     wsr_listener_free(socket->listeners);
     /* A broken worker may have left the command. */
-    if (socket->link.open.subject != &socket->link)
-        wsr_conn_opening_free(socket->link.open.subject);
+    wsr_conn_opening_free(socket->link.open.subject);
     free(socket->link.agreement);
     free(socket->link.response);
     free(socket);

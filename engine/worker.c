@@ -209,7 +209,7 @@ static void run_chunk_command(struct wsr_worker *w, struct wsr_link *link, struc
 
 static void run_command(struct wsr_worker *w, struct wsr_command *command)
 {
-    struct wsr_link *link = command->subject;
+    struct wsr_link *link = command->subject;      /* of those that do not lie in it themselves */
     switch ((enum wsr_command_kind)command->kind) {
     case WSR_COMMAND_SEND:
     case WSR_COMMAND_CLOSE:
@@ -225,6 +225,7 @@ static void run_command(struct wsr_worker *w, struct wsr_command *command)
         wsr_conn_open(&w->host, wsr_container_of(command, struct wsr_link, open));
         break;
     case WSR_COMMAND_WANT_WRITABLE:
+        link = wsr_container_of(command, struct wsr_link, open);
         if (link->conn != NULL)
             wsr_conn_want_writable(link->conn);
         break;

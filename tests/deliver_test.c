@@ -182,7 +182,7 @@ static void a_position_is_passed_when_the_consumer_is_done(void **state)
     open_bench(&bench, 1000);
     assert_true(wsr_deliver_has_passed(&bench.deliver, wsr_deliver_position(&bench.deliver)));
     wsr_deliver_plain(&bench.deliver, someone, WSR_EVENT_WRITABLE);
-    uint64_t position = wsr_deliver_position(&bench.deliver);
+    uint32_t position = wsr_deliver_position(&bench.deliver);
     assert_false(wsr_deliver_has_passed(&bench.deliver, position));
     take(&bench);
     wsr_deliver_reclaim(&bench.deliver);

@@ -74,12 +74,10 @@ static void open_side(struct side *side, struct wsr_gate *gate, uint64_t seed)
 
 static void close_side(struct side *side)
 {
-    /* The opening of a command that was never run. */
-    for (unsigned i = 0; i < LINKS_MAX; i++) {
-        if (side->links[i].open.subject != &side->links[i])
-            wsr_conn_opening_free(side->links[i].open.subject);
-    }
     wsr_worker_free(side->worker);
+    /* The opening of a command that was never run. */
+    for (unsigned i = 0; i < LINKS_MAX; i++)
+        wsr_conn_opening_free(side->links[i].open.subject);
     sim_free(side->sim);
 }
 
@@ -277,7 +275,7 @@ static void expire_at_that_moment(struct pair *pair)
     wsr_timer_disarm(pair->b.worker->host.wheel, &conn->timer);
     wsr_conn_expired(conn);
     assert_int_equal(conn->ops, WSR_CONN_OP_GATE);
-    assert_int_equal(conn->opening->dial.next, 0);
+    assert_int_equal(wsr_conn_opening(conn)->dial.next, 0);
     turn(&pair->b, S);
     expect(&pair->b, "0 open\n0 closing\n0 close\n");
     assert_int_equal(sim_connections(pair->b.sim), 1);
@@ -290,7 +288,7 @@ static void time_out_at_that_moment(struct pair *pair)
     open_link(&pair->a, 1, "1");
     turn(&pair->a, MS);
     struct wsr_conn *conn = pair->b.links[0].conn;
-    pair->b.worker->host.now_ns = conn->opening->dial.deadline_ns;
+    pair->b.worker->host.now_ns = wsr_conn_opening(conn)->dial.deadline_ns;
     wsr_timer_disarm(pair->b.worker->host.wheel, &conn->timer);
     wsr_conn_expired(conn);
     assert_int_equal(conn->state, WSR_CONN_DRAINING);

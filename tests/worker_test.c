@@ -42,12 +42,11 @@ static void open_bench(struct bench *bench, uint64_t seed, uint32_t events_count
 
 static void close_bench(struct bench *bench)
 {
+    wsr_worker_free(bench->worker);
     for (unsigned i = 0; i < LINKS_MAX; i++) {
-        if (bench->links[i].open.subject != &bench->links[i])
-            wsr_conn_opening_free(bench->links[i].open.subject);
+        wsr_conn_opening_free(bench->links[i].open.subject);
         free(bench->links[i].agreement);
     }
-    wsr_worker_free(bench->worker);
     sim_free(bench->sim);
 }
 
