@@ -384,7 +384,7 @@ void wsr_conn_tell_gone(struct wsr_conn_host *host, struct wsr_link *link)
     if (wsr_deliver_has_room(&host->deliver, 1)) {
         wsr_deliver_plain(&host->deliver, (struct wsr_socket *)(void *)link, WSR_DELIVER_GONE);
     } else {
-        link->destroy.subject = host->gone_first;   /* nobody has the command any more */
+        link->gone_next = host->gone_first;
         host->gone_first = link;
     }
 }

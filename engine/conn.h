@@ -52,10 +52,10 @@ struct wsr_opening {
 
 void wsr_conn_opening_free(struct wsr_opening *opening);   /* NULL is allowed; its upgrade's head was released before */
 
-/* The head of the server's answer. */
-struct wsr_conn_response {
-    size_t len;
-    uint8_t bytes[];
+/* What the server's answer leaves for the socket's getters. */
+struct wsr_conn_answer {
+    size_t head_bytes;                   /* 0 = the head is not kept */
+    char text[];                         /* protocol NUL extensions NUL head */
 };
 
 /*
@@ -72,23 +72,30 @@ struct wsr_link_counts {
     _Atomic uint32_t addresses_tried, rests, pings_answered, pings_dropped, pings_sent, pongs_received;
 };
 
+/* What the socket wants of the worker that no chunk carries. */
+enum wsr_link_wish {
+    WSR_LINK_OPEN = 1u << 0,
+    WSR_LINK_WRITABLE = 1u << 1,         /* a send was refused */
+    WSR_LINK_DESTROY = 1u << 2           /* its last; there was no memory for the Close 1001 */
+};
+
 /* What both halves share. Lies in the socket, which outlives the conn: it is freed only after the GONE event. */
 struct wsr_link {
-    /* OPEN at first, later the wish for a writable event; its subject is the opening, NULL when that is over */
-    struct wsr_command open;
-    struct wsr_command destroy;          /* once GONE waits for room: its subject is the next link that does */
-    /* from the conn to the socket, by the open event: protocol NUL extensions NUL; malloc, or NULL */
-    char *agreement;
-    struct wsr_conn_response *response;  /* from the conn to the socket, by the open or error event; malloc, or NULL */
-    struct wsr_conn *conn;               /* worker: NULL when there is none (any more) */
+    struct wsr_command command;          /* LINK; its subject is the opening, NULL when that is over */
+    struct wsr_conn_answer *answer;      /* from the conn to the socket, by the open or error event; malloc, or NULL */
+    union {
+        struct wsr_conn *conn;           /* worker: NULL when there is none (any more) */
+        struct wsr_link *gone_next;      /* in host->gone_first */
+    };
     struct wsr_link_counts counts;       /* here, as the conn is gone before the socket is */
-    /* enum wsr_binary_type, set by the consumer; a hint to the worker, so without order */
-    _Atomic uint32_t binary_type;
-    uint64_t fragment_bytes;             /* as the socket's options say; constant */
     _Atomic uint64_t credited_bytes;     /* of sent_bytes, accepted by the kernel; by the worker, read by wsr_send() */
     _Atomic uint64_t sent_bytes;         /* payload accepted by wsr_send(); only grows */
     _Atomic uint64_t refused_bytes;      /* largest send refused since the last writable event */
-    _Atomic uint32_t wants_writable;     /* 1 from a refused send to the writable event; see wsr_conn_want_writable() */
+    uint32_t fragment_bytes;             /* as the socket's options say, but at most this type's largest; constant */
+    _Atomic uint8_t wishes;              /* enum wsr_link_wish; see wsr_worker_ask() */
+    _Atomic uint8_t wants_writable;      /* 1 from a refused send to the writable event; see wsr_conn_want_writable() */
+    /* enum wsr_binary_type, set by the consumer; a hint to the worker, so without order */
+    _Atomic uint8_t binary_type;
 };
 
 /* Counted by the worker alone, read by wsr_engine_statistics(): relaxed, one writer. */
@@ -221,7 +228,7 @@ _Static_assert(offsetof(struct wsr_conn, queue) == WSR_CACHE_LINE && sizeof(stru
 /* What the conn opens: NULL when it is open, or gone. */
 static inline struct wsr_opening *wsr_conn_opening(const struct wsr_conn *conn)
 {
-    return (struct wsr_opening *)conn->link->open.subject;
+    return (struct wsr_opening *)conn->link->command.subject;
 }
 
 /* Operations, as a completion's token names them. */
@@ -244,7 +251,7 @@ extern const struct wsr_session_memory wsr_conn_session_memory;
 
 /* ---- Called by the worker, on its thread ---- */
 
-/* Take a FREE conn and connect as the opening in link->open says. */
+/* Take a FREE conn and connect as the opening of @link says. */
 void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link);
 /* A completion whose token names this conn and this generation. */
 void wsr_conn_completed(struct wsr_conn *conn, enum wsr_conn_op op, const struct wsr_completion *completion);

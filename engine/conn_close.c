@@ -78,8 +78,10 @@ void wsr_conn_session_failed(struct wsr_conn *c, const struct wsr_session_event 
     c->end.http_status = event->http_status;
     wsr_conn_release_backlog(c);
     if (c->state == WSR_CONN_UPGRADING) {
+        const struct wsr_handshake_agreement nothing = { 0 };
+        /* Nothing was agreed on that memory could be missing for. */
         if (event->http_status != 0)
-            wsr_conn_keep_response(c, event->head);
+            (void)wsr_conn_keep_answer(c, &nothing, event->head);
         wsr_conn_count(&c->host->counts.sockets_failed, 1);
         wsr_conn_begin_drain(c);
         return;

@@ -76,8 +76,9 @@ void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *compl
 void wsr_conn_parse_backlog(struct wsr_conn *conn);
 void wsr_conn_want_input(struct wsr_conn *conn);
 void wsr_conn_release_backlog(struct wsr_conn *conn);
-/* Hand the head of the answer to the socket, if it wants it. Before the event that tells of it. */
-void wsr_conn_keep_response(struct wsr_conn *conn, struct wsr_bytes head);
+/* Hand to the socket what was agreed on, and the head of the answer if it wants it. Before the event that tells of it.
+ * Returns false without memory for the agreement. */
+bool wsr_conn_keep_answer(struct wsr_conn *conn, const struct wsr_handshake_agreement *agreed, struct wsr_bytes head);
 
 /* conn_send.c */
 void wsr_conn_sent(struct wsr_conn *conn, int32_t result);

@@ -18,7 +18,7 @@ void wsr_conn_opening_free(struct wsr_opening *opening)
 void wsr_conn_end_opening(struct wsr_conn *c)
 {
     wsr_conn_opening_free(wsr_conn_opening(c));
-    c->link->open.subject = NULL;
+    c->link->command.subject = NULL;
 }
 
 static const char *dial_text(const struct wsr_conn *c, int system_errno)
@@ -149,7 +149,7 @@ static struct wsr_conn *take_slot(struct wsr_conn_host *host)
 void wsr_conn_open(struct wsr_conn_host *host, struct wsr_link *link)
 {
     struct wsr_conn *c = take_slot(host);
-    struct wsr_opening *opening = link->open.subject;
+    struct wsr_opening *opening = link->command.subject;
     *c = (struct wsr_conn){ .host = host, .link = link, .generation = c->generation, .file = -1 };
     opening->host = host;
     link->conn = c;

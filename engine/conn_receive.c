@@ -86,35 +86,43 @@ void wsr_conn_want_input(struct wsr_conn *c)
     host->goes_on = true;
 }
 
-void wsr_conn_keep_response(struct wsr_conn *c, struct wsr_bytes head)
+static char *append(char *to, struct wsr_bytes bytes)
 {
+    if (bytes.len > 0)
+        memcpy(to, bytes.data, bytes.len);
+    return to + bytes.len;
+}
+
+bool wsr_conn_keep_answer(struct wsr_conn *c, const struct wsr_handshake_agreement *agreed, struct wsr_bytes head)
+{
+    size_t agreed_bytes = agreed->protocol.len + agreed->extensions.len;
     if (!wsr_conn_opening(c)->keeps_response)
-        return;
-    /* Without memory the getter finds nothing; the connection goes on. */
-    struct wsr_conn_response *response = malloc(sizeof *response + head.len);
-    if (response == NULL)
-        return;
-    response->len = head.len;
-    memcpy(response->bytes, head.data, head.len);
-    c->link->response = response;
+        head.len = 0;
+    if (agreed_bytes + head.len == 0)
+        return true;
+    struct wsr_conn_answer *answer = malloc(sizeof *answer + agreed_bytes + 2 + head.len);
+    if (answer == NULL && head.len > 0) {
+        /* Then the getter finds no head; the connection goes on. */
+        head.len = 0;
+        answer = agreed_bytes > 0 ? malloc(sizeof *answer + agreed_bytes + 2) : NULL;
+    }
+    if (answer == NULL)
+        return agreed_bytes == 0;
+    answer->head_bytes = head.len;
+    char *to = append(answer->text, agreed->protocol);
+    *to++ = '\0';
+    to = append(to, agreed->extensions);
+    *to++ = '\0';
+    append(to, head);
+    c->link->answer = answer;
+    return true;
 }
 
 static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *event)
 {
-    wsr_conn_keep_response(c, event->head);
-    const struct wsr_handshake_agreement *agreed = &event->agreement;
-    if (agreed->protocol.len + agreed->extensions.len > 0) {
-        char *text = malloc(agreed->protocol.len + agreed->extensions.len + 2);
-        if (text == NULL) {
-            wsr_conn_fail(c, WSR_STAGE_UPGRADE, ENOMEM, "no memory for the server's answer");
-            return;
-        }
-        memcpy(text, agreed->protocol.data, agreed->protocol.len);
-        text[agreed->protocol.len] = '\0';
-        if (agreed->extensions.len > 0)
-            memcpy(text + agreed->protocol.len + 1, agreed->extensions.data, agreed->extensions.len);
-        text[agreed->protocol.len + 1 + agreed->extensions.len] = '\0';
-        c->link->agreement = text;
+    if (!wsr_conn_keep_answer(c, &event->agreement, event->head)) {
+        wsr_conn_fail(c, WSR_STAGE_UPGRADE, ENOMEM, "no memory for the server's answer");
+        return;
     }
     wsr_timer_disarm(c->host->wheel, &c->timer);
     wsr_conn_end_phase(c, &c->link->counts.upgrade_span);

@@ -134,12 +134,16 @@ static int make_worker(struct wsr_engine *engine, uint32_t index, struct wsr_dri
     if (engine->options.flags & WSR_ENGINE_PIN)
         options.cpu = cpu_of(index);
     options.gate = engine->gate;
-    int rc = wsr_worker_create(&engine->consumers[index].worker, driver, engine->resolver, &options,
-                               engine->is_inline);
+    struct wsr_consumer *consumer = &engine->consumers[index];
+    int rc = wsr_worker_create(&consumer->worker, driver, engine->resolver, &options, engine->is_inline);
     if (rc == WSR_ERR_SYSTEM)
         return wsr_error_set(rc, "worker %u: the receive buffers or the eventfd were refused (errno %d)", index + 1,
                              errno);
-    return rc == 0 ? 0 : wsr_error_set(rc, "worker %u: no memory for its slots, rings and slabs", index + 1);
+    if (rc != 0)
+        return wsr_error_set(rc, "worker %u: no memory for its slots, rings and slabs", index + 1);
+    consumer->engine = engine;
+    consumer->worker->consumer = consumer;
+    return 0;
 }
 
 static int make_uring_worker(struct wsr_engine *engine, uint32_t index)
@@ -217,7 +221,7 @@ static void free_engine(struct wsr_engine *engine)
     }
     /* Behind the workers: what they have left of a connection may belong to its socket. */
     while (engine->sockets != NULL)
-        wsr_socket_free(engine->sockets);
+        wsr_socket_free(engine, engine->sockets);
     wsr_gate_destroy(engine->gate);
     pthread_mutex_destroy(&engine->sockets_lock);
     free(engine->consumers);

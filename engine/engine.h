@@ -10,6 +10,7 @@ struct wsr_socket;
 
 /* The application's side of one message ring. Touched by its consumer alone, but for turn. */
 struct wsr_consumer {
+    struct wsr_engine *engine;
     struct wsr_worker *worker;
     pthread_t thread;              /* of the worker, when it has one */
     pthread_t owner;               /* inline: who polled first */

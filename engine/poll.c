@@ -41,7 +41,7 @@ static enum taking take(struct wsr_consumer *consumer, const struct wsr_event *e
         return TAKE;
     }
     if (event->type == WSR_DELIVER_GONE) {
-        wsr_socket_free(socket);
+        wsr_socket_free(consumer->engine, socket);
         return DROP;
     }
     if (socket->is_destroyed)

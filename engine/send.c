@@ -70,12 +70,9 @@ static int refuse_for_quota(struct wsr_socket *socket, uint64_t len, const char 
     while (refused < len && !atomic_compare_exchange_weak_explicit(&link->refused_bytes, &refused, len,
                                                                    memory_order_release, memory_order_relaxed))
         continue;
-    /* Whoever sets the flag asks for the event. The command's node is free then: the worker took it before it cleared
-     * the flag; pairs with the release store in wsr_conn_tell_writable(). */
-    if (atomic_exchange_explicit(&link->wants_writable, 1, memory_order_acq_rel) == 0) {
-        link->open.kind = WSR_COMMAND_WANT_WRITABLE;
-        wsr_worker_push(socket->worker, &link->open);
-    }
+    /* Whoever sets the flag asks for the event. Pairs with the release store in wsr_conn_tell_writable(). */
+    if (atomic_exchange_explicit(&link->wants_writable, 1, memory_order_acq_rel) == 0)
+        wsr_worker_ask(socket->worker, link, WSR_LINK_WRITABLE);
     return wsr_error_set(WSR_ERR_QUOTA, "%s; a writable event follows", text);
 }
 
@@ -83,7 +80,7 @@ static int refuse_for_quota(struct wsr_socket *socket, uint64_t len, const char 
 static bool count_sent(struct wsr_socket *socket, uint64_t len)
 {
     struct wsr_link *link = &socket->link;
-    uint64_t cap = socket->engine->options.send_queue_max_bytes;
+    uint64_t cap = socket->worker->host.send_queue_max_bytes;
     wsr_socket_note_turn(socket);
     /* Numbers without order: the message itself travels through the command ring. */
     uint64_t sent = atomic_load_explicit(&link->sent_bytes, memory_order_relaxed);
@@ -217,7 +214,7 @@ static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const st
 {
     struct wsr_slab *slab = socket->worker->host.slab;
     struct wsr_fragment_cut cut = wsr_fragment_cut(source->len, socket->link.fragment_bytes);
-    if (source->len > socket->engine->options.send_queue_max_bytes || !wsr_fragment_fits(&cut, slab))
+    if (source->len > socket->worker->host.send_queue_max_bytes || !wsr_fragment_fits(&cut, slab))
         return wsr_error_set(WSR_ERR_ARGUMENT, "a message of %llu bytes can never fit the send queue; raise "
                              "send_queue_max_bytes and send_pool_bytes, or fragment_bytes",
                              (unsigned long long)source->len);

@@ -8,8 +8,7 @@
 #include "ring.h"
 
 enum wsr_command_kind {
-    WSR_COMMAND_OPEN,            /* subject: opening; the link is the one that the command lies in */
-    WSR_COMMAND_WANT_WRITABLE,   /* the link that it lies in, by the node of the first command, which is free then */
+    WSR_COMMAND_LINK,            /* the link that the command lies in has wishes */
     WSR_COMMAND_SEND,            /* link; a chunk's command */
     WSR_COMMAND_CLOSE,           /* link; a chunk's command: the Close frame */
     WSR_COMMAND_ABORT,           /* link; a chunk's command, without bytes: close() while connecting */
@@ -18,7 +17,6 @@ enum wsr_command_kind {
     WSR_COMMAND_PAUSE,           /* link; a chunk's command, without bytes; so the next */
     WSR_COMMAND_RESUME,
     WSR_COMMAND_FAREWELL,        /* link; a chunk's command: the Close 1001 of a destroyed socket */
-    WSR_COMMAND_DESTROY,         /* link; the same when there was no memory for the frame; the socket's own command */
     WSR_COMMAND_LOOKED_UP,       /* conn */
     WSR_COMMAND_ADMITTED         /* conn */
 };

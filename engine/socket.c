@@ -13,9 +13,9 @@
 bool wsr_socket_enter(struct wsr_socket *socket, enum wsr_ready_state from, enum wsr_ready_state to)
 {
     assert(to > from);
-    uint32_t expected = from;
+    uint8_t expected = (uint8_t)from;
     /* Release and acquire: who sees the new state sees what its maker did before, as wsr_send() must after OPEN. */
-    if (!atomic_compare_exchange_strong_explicit(&socket->ready_state, &expected, to, memory_order_acq_rel,
+    if (!atomic_compare_exchange_strong_explicit(&socket->ready_state, &expected, (uint8_t)to, memory_order_acq_rel,
                                                  memory_order_acquire))
         return false;
     return true;
@@ -282,7 +282,7 @@ static uint32_t live_of(const struct wsr_engine *engine, uint32_t ring)
 }
 
 /* Take a place on the worker asked for, or on the one with the fewest sockets. */
-static int take_place(struct wsr_engine *engine, uint32_t worker, uint32_t *ring)
+static int take_place(struct wsr_engine *engine, uint32_t worker, struct wsr_worker **out)
 {
     if (worker > engine->rings_count)
         return wsr_error_set(WSR_ERR_ARGUMENT, "there is no worker %u; workers are numbered from 1 to %u", worker,
@@ -302,13 +302,12 @@ static int take_place(struct wsr_engine *engine, uint32_t worker, uint32_t *ring
                              (engine->options.flags & WSR_ENGINE_DIRECT_DESCRIPTORS) != 0
                                  ? ", for direct descriptors the limit of open files (ulimit -n) too," : "");
     }
-    *ring = chosen;
+    *out = engine->consumers[chosen].worker;
     return 0;
 }
 
-static void enlist(struct wsr_socket *socket)
+static void enlist(struct wsr_engine *engine, struct wsr_socket *socket)
 {
-    struct wsr_engine *engine = socket->engine;
     pthread_mutex_lock(&engine->sockets_lock);
     socket->next = engine->sockets;
     socket->place = &engine->sockets;
@@ -321,13 +320,14 @@ static void enlist(struct wsr_socket *socket)
 static struct wsr_socket *make_socket(const struct plan *plan)
 {
     size_t url_bytes = plan->url.href.len + 1;
-    struct wsr_socket *socket = calloc(1, sizeof *socket + url_bytes + plan->url.origin.len + 1);
+    struct wsr_socket *socket = calloc(1, offsetof(struct wsr_socket, url) + url_bytes + plan->url.origin.len + 1);
     if (socket == NULL)
         return NULL;
     memcpy(socket->url, plan->url.href.data, plan->url.href.len);
     memcpy(socket->url + url_bytes, plan->url.origin.data, plan->url.origin.len);
     socket->user = plan->options.user;
-    socket->link.fragment_bytes = plan->options.fragment_bytes;
+    uint64_t fragment_bytes = plan->options.fragment_bytes;
+    socket->link.fragment_bytes = fragment_bytes < UINT32_MAX ? (uint32_t)fragment_bytes : UINT32_MAX;
     return socket;
 }
 
@@ -336,19 +336,17 @@ static int start(struct wsr_engine *engine, struct plan *plan, struct wsr_socket
     struct wsr_socket *socket = make_socket(plan);
     if (socket == NULL)
         return wsr_error_set(WSR_ERR_MEMORY, "no memory for a socket");
-    int rc = take_place(engine, plan->options.worker, &socket->ring);
+    int rc = take_place(engine, plan->options.worker, &socket->worker);
     if (rc != 0) {
         free(socket);
         return rc;
     }
-    socket->engine = engine;
-    socket->worker = engine->consumers[socket->ring].worker;
-    socket->link.open.subject = plan->opening;
+    socket->link.command.subject = plan->opening;
     plan->opening = NULL;
-    socket->link.open.kind = WSR_COMMAND_OPEN;
-    enlist(socket);
+    socket->link.command.kind = WSR_COMMAND_LINK;
+    enlist(engine, socket);
     *out = socket;
-    wsr_worker_push(socket->worker, &socket->link.open);
+    wsr_worker_ask(socket->worker, &socket->link, WSR_LINK_OPEN);
     return 0;
 }
 
@@ -375,9 +373,8 @@ int wsr_socket_open(struct wsr_engine *engine, const char *url, size_t url_len, 
 
 /* ---- Destroying ---- */
 
-void wsr_socket_free(struct wsr_socket *socket)
+void wsr_socket_free(struct wsr_engine *engine, struct wsr_socket *socket)
 {
-    struct wsr_engine *engine = socket->engine;
     pthread_mutex_lock(&engine->sockets_lock);
     *socket->place = socket->next;
     if (socket->next != NULL)
@@ -385,9 +382,8 @@ void wsr_socket_free(struct wsr_socket *socket)
     pthread_mutex_unlock(&engine->sockets_lock);
     wsr_listener_free(socket->listeners);
     /* A broken worker may have left the command. */
-    wsr_conn_opening_free(socket->link.open.subject);
-    free(socket->link.agreement);
-    free(socket->link.response);
+    wsr_conn_opening_free(socket->link.command.subject);
+    free(socket->link.answer);
     free(socket);
 }
 
@@ -400,10 +396,13 @@ void wsr_socket_destroy(struct wsr_socket *socket)
     uint8_t key[4];
     wsr_socket_random(key, sizeof key);
     struct wsr_chunk *farewell = wsr_queue_close_frame(worker->host.slab, 1001, wsr_bytes_of(NULL, 0), key);
-    struct wsr_command *command = farewell != NULL ? &farewell->command : &socket->link.destroy;
-    command->subject = &socket->link;
-    command->kind = farewell != NULL ? WSR_COMMAND_FAREWELL : WSR_COMMAND_DESTROY;
-    wsr_worker_push(worker, command);
+    if (farewell == NULL) {
+        wsr_worker_ask(worker, &socket->link, WSR_LINK_DESTROY);
+        return;
+    }
+    farewell->command.subject = &socket->link;
+    farewell->command.kind = WSR_COMMAND_FAREWELL;
+    wsr_worker_push(worker, &farewell->command);
 }
 
 /* ---- Reading ---- */
@@ -418,33 +417,36 @@ const char *wsr_socket_origin(const struct wsr_socket *socket)
     return socket->url + strlen(socket->url) + 1;
 }
 
-/* The agreement is the conn's until the open event was taken, and nobody's concern when that was dropped. */
+/* The answer is the conn's until the open event was taken, and nobody's concern when that was dropped. */
 static const char *agreement_of(const struct wsr_socket *socket)
 {
-    return socket->is_agreed ? socket->link.agreement : NULL;
+    return socket->is_agreed && socket->link.answer != NULL ? socket->link.answer->text : "\0";
 }
 
 const char *wsr_socket_protocol(const struct wsr_socket *socket)
 {
-    const char *agreement = agreement_of(socket);
-    return agreement != NULL ? agreement : "";
+    return agreement_of(socket);
 }
 
 const char *wsr_socket_extensions(const struct wsr_socket *socket)
 {
     const char *agreement = agreement_of(socket);
-    return agreement != NULL ? agreement + strlen(agreement) + 1 : "";
+    return agreement + strlen(agreement) + 1;
 }
 
 const char *wsr_socket_response_header(const struct wsr_socket *socket, const char *name, size_t index, size_t *len)
 {
-    /* Until one of these events was taken, the response is the conn's. */
-    const struct wsr_conn_response *kept = socket->is_agreed || socket->has_failed ? socket->link.response : NULL;
+    /* Until one of these events was taken, the answer is the conn's. */
+    const struct wsr_conn_answer *kept = socket->is_agreed || socket->has_failed ? socket->link.answer : NULL;
     struct wsr_http_response response;
     struct wsr_http_field field;
     struct wsr_fault why;
     size_t scanned = 0, name_len = strlen(name);
-    if (kept == NULL || wsr_http_parse(&response, kept->bytes, kept->len, &scanned, &why) <= 0)
+    if (kept == NULL)
+        return NULL;
+    const char *extensions = kept->text + strlen(kept->text) + 1;
+    const uint8_t *head = (const uint8_t *)extensions + strlen(extensions) + 1;
+    if (wsr_http_parse(&response, head, kept->head_bytes, &scanned, &why) <= 0)
         return NULL;
     while (wsr_http_next_field(&response.fields, &field)) {
         bool is_it = field.name.len == name_len && strncasecmp((const char *)field.name.data, name, name_len) == 0;
@@ -464,7 +466,7 @@ enum wsr_binary_type wsr_socket_binary_type(const struct wsr_socket *socket)
 void wsr_socket_set_binary_type(struct wsr_socket *socket, enum wsr_binary_type type)
 {
     if (type == WSR_BLOB || type == WSR_ARRAYBUFFER)
-        atomic_store_explicit(&socket->link.binary_type, type, memory_order_relaxed);
+        atomic_store_explicit(&socket->link.binary_type, (uint8_t)type, memory_order_relaxed);
 }
 
 void *wsr_socket_user(const struct wsr_socket *socket)
@@ -479,7 +481,8 @@ void wsr_socket_set_user(struct wsr_socket *socket, void *user)
 
 uint32_t wsr_socket_ring(const struct wsr_socket *socket)
 {
-    return socket->ring;
+    const struct wsr_consumer *consumer = socket->worker->consumer;
+    return (uint32_t)(consumer - consumer->engine->consumers);
 }
 
 /* ---- Numbers ---- */
@@ -541,7 +544,7 @@ int wsr_socket_statistics(const struct wsr_socket *socket, struct wsr_socket_sta
 
 void wsr_socket_note_turn(struct wsr_socket *socket)
 {
-    uint32_t turn = atomic_load_explicit(&socket->engine->consumers[socket->ring].turn, memory_order_relaxed);
+    uint32_t turn = atomic_load_explicit(&socket->worker->consumer->turn, memory_order_relaxed);
     if (atomic_load_explicit(&socket->seen_turn, memory_order_relaxed) == turn)
         return;
     atomic_store_explicit(&socket->credited_seen, load(&socket->link.credited_bytes), memory_order_release);

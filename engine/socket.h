@@ -8,18 +8,16 @@
 
 struct wsr_socket {
     struct wsr_link link;                 /* first: events name the socket by it */
-    struct wsr_engine *engine;
-    struct wsr_worker *worker;
+    struct wsr_worker *worker;            /* by its consumer also the engine */
+    _Atomic uint64_t credited_seen;       /* link.credited_bytes as bufferedAmount knows it in turn seen_turn */
+    void *user;
+    struct wsr_listeners *listeners;      /* NULL until the first */
     struct wsr_socket *next;              /* in engine->sockets */
     struct wsr_socket **place;
-    struct wsr_listeners *listeners;      /* NULL until the first */
-    void *user;
-    _Atomic uint64_t credited_seen;       /* link.credited_bytes as bufferedAmount knows it in turn seen_turn */
     _Atomic uint32_t seen_turn;
-    _Atomic uint32_t ready_state;         /* enum wsr_ready_state; changed by wsr_socket_enter() */
-    uint32_t ring;
     uint32_t batch;                       /* of the consumer when it last took an event of this socket */
-    bool is_agreed;                       /* the open event was taken: link.agreement may be read */
+    _Atomic uint8_t ready_state;          /* enum wsr_ready_state; changed by wsr_socket_enter() */
+    bool is_agreed;                       /* the open event was taken: link.answer may be read */
     bool has_failed;                      /* the error event was taken */
     bool is_destroyed;                    /* the application gave it up; it goes with GONE */
     char url[];                           /* NUL, origin, NUL */
@@ -27,8 +25,8 @@ struct wsr_socket {
 
 /* Go from @from to @to; returns whether it was in @from. */
 bool wsr_socket_enter(struct wsr_socket *socket, enum wsr_ready_state from, enum wsr_ready_state to);
-/* Free it: nothing refers to it any more. */
-void wsr_socket_free(struct wsr_socket *socket);
+/* Free it: nothing refers to it any more. Its worker may be gone. */
+void wsr_socket_free(struct wsr_engine *engine, struct wsr_socket *socket);
 /* A nonce, or a mask key, for the calling thread. */
 void wsr_socket_random(void *out, size_t len);
 void wsr_socket_mask_key(uint8_t key[4]);

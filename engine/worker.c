@@ -66,6 +66,14 @@ void wsr_worker_push(struct wsr_worker *w, struct wsr_command *command)
     wake_if(w, &w->asleep);
 }
 
+void wsr_worker_ask(struct wsr_worker *w, struct wsr_link *link, enum wsr_link_wish wish)
+{
+    /* Who finds no other wish pushes the command for all that come until the worker takes them. Release: what was done
+     * before is seen by it; pairs with the exchange in fulfil(). */
+    if (atomic_fetch_or_explicit(&link->wishes, (uint8_t)wish, memory_order_acq_rel) == 0)
+        wsr_worker_push(w, &link->command);
+}
+
 void wsr_worker_consumed(struct wsr_worker *w)
 {
     wake_if(w, &w->starving);
@@ -207,9 +215,26 @@ static void run_chunk_command(struct wsr_worker *w, struct wsr_link *link, struc
     }
 }
 
+static void fulfil(struct wsr_worker *w, struct wsr_link *link)
+{
+    /* The command is free again. Acquire: pairs with the release in wsr_worker_ask(). */
+    uint8_t wishes = atomic_exchange_explicit(&link->wishes, 0, memory_order_acq_rel);
+    if (wishes & WSR_LINK_OPEN)
+        wsr_conn_open(&w->host, link);
+    if ((wishes & WSR_LINK_WRITABLE) && link->conn != NULL)
+        wsr_conn_want_writable(link->conn);
+    if (!(wishes & WSR_LINK_DESTROY))
+        return;
+    if (wishes != WSR_LINK_DESTROY)
+        wsr_worker_ask(w, link, WSR_LINK_DESTROY);     /* behind all that was asked for since the other wish */
+    else if (link->conn != NULL)
+        wsr_conn_detach(link->conn, NULL);
+    else
+        wsr_conn_tell_gone(&w->host, link);
+}
+
 static void run_command(struct wsr_worker *w, struct wsr_command *command)
 {
-    struct wsr_link *link = command->subject;      /* of those that do not lie in it themselves */
     switch ((enum wsr_command_kind)command->kind) {
     case WSR_COMMAND_SEND:
     case WSR_COMMAND_CLOSE:
@@ -219,21 +244,10 @@ static void run_command(struct wsr_worker *w, struct wsr_command *command)
     case WSR_COMMAND_PAUSE:
     case WSR_COMMAND_RESUME:
     case WSR_COMMAND_FAREWELL:
-        run_chunk_command(w, link, wsr_container_of(command, struct wsr_chunk, command));
+        run_chunk_command(w, command->subject, wsr_container_of(command, struct wsr_chunk, command));
         break;
-    case WSR_COMMAND_OPEN:
-        wsr_conn_open(&w->host, wsr_container_of(command, struct wsr_link, open));
-        break;
-    case WSR_COMMAND_WANT_WRITABLE:
-        link = wsr_container_of(command, struct wsr_link, open);
-        if (link->conn != NULL)
-            wsr_conn_want_writable(link->conn);
-        break;
-    case WSR_COMMAND_DESTROY:
-        if (link->conn != NULL)
-            wsr_conn_detach(link->conn, NULL);
-        else
-            wsr_conn_tell_gone(&w->host, link);
+    case WSR_COMMAND_LINK:
+        fulfil(w, wsr_container_of(command, struct wsr_link, command));
         break;
     case WSR_COMMAND_LOOKED_UP:
         wsr_conn_looked_up(command->subject);
@@ -270,7 +284,8 @@ static void tell_gone_again(struct wsr_conn_host *host)
 {
     while (host->gone_first != NULL && wsr_deliver_has_room(&host->deliver, 1)) {
         struct wsr_link *link = host->gone_first;
-        host->gone_first = link->destroy.subject;
+        host->gone_first = link->gone_next;
+        link->conn = NULL;
         wsr_conn_tell_gone(host, link);
     }
 }

@@ -5,6 +5,8 @@
 
 #include "conn.h"
 
+struct wsr_consumer;
+
 struct wsr_worker_options {
     uint32_t sockets_max;
     uint32_t events_count;
@@ -27,6 +29,7 @@ struct wsr_worker {
     /* inline: number of that thread, 0 = none yet; any thread asks whether it is its own */
     _Atomic uint64_t turner;
     bool owns_driver;
+    struct wsr_consumer *consumer;       /* of its events, for whoever has the worker; it never looks at it itself */
     _Atomic uint64_t turns, completions_count;
     /* 1 while the worker sleeps or is about to: whoever pushes a command then wakes it. Pairs: wsr_worker_push(). */
     WSR_ALIGNED(WSR_CACHE_LINE) _Atomic uint32_t asleep;
@@ -59,6 +62,8 @@ void wsr_worker_run(struct wsr_worker *worker);
 void wsr_worker_stop(struct wsr_worker *worker);
 /* Any thread: hand over a command and wake the worker if it sleeps. */
 void wsr_worker_push(struct wsr_worker *worker, struct wsr_command *command);
+/* Any thread: have a wish of @link fulfilled, behind all that was asked for before. */
+void wsr_worker_ask(struct wsr_worker *worker, struct wsr_link *link, enum wsr_link_wish wish);
 /* Is this the thread that turns the worker, between two turns and with nothing on its way that was asked for before?
  * Then it may do at once what a command would ask for. */
 bool wsr_worker_is_at_hand(const struct wsr_worker *worker);

@@ -431,7 +431,7 @@ struct wsr_socket_options {
     /*
      * Payload per frame of what is sent: a larger message leaves as several frames, between which control frames pass
      * (RFC 6455 5.4), so that a Pong need not wait for the end of a long one. After the server's Close the rest of a
-     * message stays unsent from the next frame on. 0 = every message is one frame.
+     * message stays unsent from the next frame on. 0 = every message is one frame; more than 4,294,967,295 is as much.
      */
     uint64_t fragment_bytes;
 };

@@ -77,7 +77,7 @@ static void close_side(struct side *side)
     wsr_worker_free(side->worker);
     /* The opening of a command that was never run. */
     for (unsigned i = 0; i < LINKS_MAX; i++)
-        wsr_conn_opening_free(side->links[i].open.subject);
+        wsr_conn_opening_free(side->links[i].command.subject);
     sim_free(side->sim);
 }
 
@@ -114,10 +114,10 @@ static void open_link(struct side *side, unsigned index, const char *addresses)
         snprintf(text, sizeof text, "10.0.0.%c:80", *addresses);
         assert_int_equal(wsr_dial_parse(&opening->dial.addresses[opening->dial.addresses_count++], text, &why), 0);
     }
-    link->open.subject = opening;
-    link->open.kind = WSR_COMMAND_OPEN;
+    link->command.subject = opening;
+    link->command.kind = WSR_COMMAND_LINK;
     atomic_fetch_add_explicit(&side->worker->live_count, 1, memory_order_relaxed);
-    wsr_worker_push(side->worker, &link->open);
+    wsr_worker_ask(side->worker, link, WSR_LINK_OPEN);
 }
 
 static void push_abort(struct side *side, unsigned index)
@@ -131,9 +131,7 @@ static void push_abort(struct side *side, unsigned index)
 
 static void push_destroy(struct side *side, unsigned index)
 {
-    side->links[index].destroy.subject = &side->links[index];
-    side->links[index].destroy.kind = WSR_COMMAND_DESTROY;
-    wsr_worker_push(side->worker, &side->links[index].destroy);
+    wsr_worker_ask(side->worker, &side->links[index], WSR_LINK_DESTROY);
 }
 
 static void note(struct side *side, const struct wsr_event *event)

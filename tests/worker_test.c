@@ -44,8 +44,8 @@ static void close_bench(struct bench *bench)
 {
     wsr_worker_free(bench->worker);
     for (unsigned i = 0; i < LINKS_MAX; i++) {
-        wsr_conn_opening_free(bench->links[i].open.subject);
-        free(bench->links[i].agreement);
+        wsr_conn_opening_free(bench->links[i].command.subject);
+        free(bench->links[i].answer);
     }
     sim_free(bench->sim);
 }
@@ -73,10 +73,10 @@ static void open_link(struct bench *bench, unsigned index, unsigned addresses_co
         assert_int_equal(wsr_dial_parse(&opening->dial.addresses[i], "10.0.0.1:80", &why), 0);
     }
     opening->dial.addresses_count = addresses_count;
-    link->open.subject = opening;
-    link->open.kind = WSR_COMMAND_OPEN;
+    link->command.subject = opening;
+    link->command.kind = WSR_COMMAND_LINK;
     atomic_fetch_add_explicit(&bench->worker->live_count, 1, memory_order_relaxed);
-    wsr_worker_push(bench->worker, &link->open);
+    wsr_worker_ask(bench->worker, link, WSR_LINK_OPEN);
 }
 
 static struct wsr_chunk *text_frame(struct bench *bench, unsigned index, const char *text)
@@ -108,9 +108,7 @@ static void push_close(struct bench *bench, unsigned index, uint16_t code, uint8
 
 static void push_destroy(struct bench *bench, unsigned index)
 {
-    bench->links[index].destroy.subject = &bench->links[index];
-    bench->links[index].destroy.kind = WSR_COMMAND_DESTROY;
-    wsr_worker_push(bench->worker, &bench->links[index].destroy);
+    wsr_worker_ask(bench->worker, &bench->links[index], WSR_LINK_DESTROY);
 }
 
 static void note(struct bench *bench, const struct wsr_event *event)
@@ -319,6 +317,39 @@ static void destroyed_links_are_gone_once(void **state)
     each_seed(ends_wait_for_room, 8);
 }
 
+#define COMMANDS_COUNT 5000u             /* more than one turn takes */
+
+/* All wishes of a link travel in one command, but the last one frees the link: it has to come behind whatever was asked
+ * for after the others. */
+static void destroy_with_a_wish_under_way(struct bench *bench)
+{
+    struct wsr_worker *worker = bench->worker;
+    sim_script(bench->sim, "accept; upgrade; close 1000; expect close; fin");
+    open_link(bench, 0, 1);
+    turn(bench, 10 * S, 100);
+    expect(bench, "0 open\n0 closing\n0 close\n");
+    wsr_worker_ask(worker, &bench->links[0], WSR_LINK_WRITABLE);
+    for (unsigned i = 0; i < COMMANDS_COUNT; i++) {
+        struct wsr_chunk *chunk = wsr_slab_take_control(worker->host.slab, 0);
+        assert_non_null(chunk);
+        chunk->command.subject = &bench->links[0];
+        chunk->command.kind = WSR_COMMAND_RESUME;
+        wsr_worker_push(worker, &chunk->command);
+    }
+    push_destroy(bench, 0);
+    assert_true(wsr_worker_turn(worker, 0) >= 0);
+    assert_true(wsr_worker_has_commands(worker));
+    assert_null(wsr_ring_spsc_peek(&worker->host.deliver.events));
+    turn(bench, S, 100);
+    expect(bench, "0 open\n0 closing\n0 close\n0 gone\n");
+}
+
+static void the_last_wish_comes_last(void **state)
+{
+    (void)state;
+    each_seed(destroy_with_a_wish_under_way, 8);
+}
+
 /* Commands for a conn that ended already only give their chunks back. */
 static void late_commands(struct bench *bench)
 {
@@ -495,6 +526,7 @@ int main(void)
         cmocka_unit_test(receiving_rests_for_room_and_for_buffers),
         cmocka_unit_test(addresses_are_tried_in_turn),
         cmocka_unit_test(destroyed_links_are_gone_once),
+        cmocka_unit_test(the_last_wish_comes_last),
         cmocka_unit_test(commands_after_the_end_do_nothing),
         cmocka_unit_test(a_broken_driver_is_told),
         cmocka_unit_test(threads_wake_the_worker),
