@@ -1,13 +1,21 @@
+/* Each thread has a generator of its own, which the kernel's seeds. RAND_bytes(3) has one for each thread too, but
+ * takes locks of the whole process on the way to it, and another one of what that has its seed from. */
 #include "entropy.h"
 
 #include <errno.h>
-#include <openssl/rand.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
+#define STRENGTH_BITS 256
+
 _Atomic uint64_t wsr_entropy_generation = 1;
-static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
+static pthread_once_t begin_once = PTHREAD_ONCE_INIT;
+static pthread_key_t generator_key;       /* EVP_RAND_CTX of the thread; NULL = none yet */
+static EVP_RAND *algorithm;               /* for the life of the process; NULL = OpenSSL has no memory, or is over */
 
 static void forked(void)
 {
@@ -15,10 +23,48 @@ static void forked(void)
     atomic_fetch_add_explicit(&wsr_entropy_generation, 1, memory_order_relaxed);
 }
 
-static void watch_forks(void)
+static void free_generator(void *generator)
+{
+    EVP_RAND_CTX_free(generator);
+}
+
+static void begin(void)
 {
     if (pthread_atfork(NULL, NULL, forked) != 0)
         abort();                 /* no memory: a child would repeat mask keys (RFC 6455 10.3) */
+    if (pthread_key_create(&generator_key, free_generator) == 0)
+        algorithm = EVP_RAND_fetch(NULL, "CTR-DRBG", NULL);
+}
+
+/* It seeds itself anew in a forked child, and at no other time: that would allocate in the middle of the messages. NIST
+ * SP 800-90A allows 2^48 requests before. */
+static EVP_RAND_CTX *make_generator(void)
+{
+    unsigned requests_max = 1u << 24;
+    time_t time_max = 0;         /* without end */
+    const OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_DRBG_PARAM_CIPHER, (char[]){ "AES-256-CTR" }, 0),
+        OSSL_PARAM_construct_uint(OSSL_DRBG_PARAM_RESEED_REQUESTS, &requests_max),
+        OSSL_PARAM_construct_time_t(OSSL_DRBG_PARAM_RESEED_TIME_INTERVAL, &time_max),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_RAND_CTX *made = algorithm != NULL ? EVP_RAND_CTX_new(algorithm, NULL) : NULL;
+    if (made == NULL)
+        return NULL;
+    if (EVP_RAND_instantiate(made, STRENGTH_BITS, 0, NULL, 0, parameters) != 1 ||
+        pthread_setspecific(generator_key, made) != 0) {
+        EVP_RAND_CTX_free(made);
+        return NULL;
+    }
+    return made;
+}
+
+static bool generate(uint8_t *to, size_t len)
+{
+    EVP_RAND_CTX *mine = algorithm != NULL ? pthread_getspecific(generator_key) : NULL;
+    if (mine == NULL)
+        mine = make_generator();
+    return mine != NULL && EVP_RAND_generate(mine, to, len, STRENGTH_BITS, 0, NULL, 0) == 1;
 }
 
 /* When OpenSSL has no memory for its generator. */
@@ -35,8 +81,8 @@ static void ask_kernel(uint8_t *to, size_t len)
 
 void wsr_entropy_refill(struct wsr_entropy *entropy)
 {
-    pthread_once(&watch_once, watch_forks);
-    if (RAND_bytes(entropy->batch, sizeof entropy->batch) != 1)
+    pthread_once(&begin_once, begin);
+    if (!generate(entropy->batch, sizeof entropy->batch))
         ask_kernel(entropy->batch, sizeof entropy->batch);
     /* Relaxed: see forked(). */
     entropy->process = atomic_load_explicit(&wsr_entropy_generation, memory_order_relaxed);

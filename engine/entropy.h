@@ -1,5 +1,5 @@
-/* A stream of mask keys and nonces, taken in batches from OpenSSL's generator, which the kernel's seeds: that costs a
- * tenth of asking the kernel for each batch (RFC 6455 5.3, 10.3). One thread each. */
+/* A stream of mask keys and nonces, taken in batches from a generator of OpenSSL's, which the kernel's seeds: that
+ * costs a tenth of asking the kernel for each batch (RFC 6455 5.3, 10.3), and no lock. One thread each. */
 #ifndef WSR_ENTROPY_H
 #define WSR_ENTROPY_H
 
