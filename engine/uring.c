@@ -411,7 +411,7 @@ static int uring_wait(struct wsr_driver *driver, struct wsr_completion *out, uns
             wsr_uring_hot_sort(u);
         bool block = deadline_ns != 0 && u->wake_armed && !wsr_uring_has_completions(u) && !wsr_uring_hot_look(u);
         if (block && u->hot.used_count > 0)
-            wsr_uring_hot_watch(u);
+            block = wsr_uring_hot_watch(u);
         unsigned wanted = kernel_flags(u);
         if (WSR_UNLIKELY((wanted & IORING_SQ_CQ_OVERFLOW) != 0))
             u->counts.overflows++;

@@ -162,13 +162,15 @@ void wsr_uring_hot_sort(struct uring *u)
     }
 }
 
-void wsr_uring_hot_watch(struct uring *u)
+bool wsr_uring_hot_watch(struct uring *u)
 {
+    bool has_all = true;
     for (unsigned i = 0; i < WSR_URING_HOT_FILES; i++) {
         struct wsr_uring_hot_place *place = &u->hot.places[i];
         if (place->state == WSR_URING_HOT_LOOKING && !place->is_watched)
-            place->is_watched = wsr_uring_poll_own(u, place->file, POLLIN, WSR_URING_TOKEN_WATCH + i);
+            has_all &= place->is_watched = wsr_uring_poll_own(u, place->file, POLLIN, WSR_URING_TOKEN_WATCH + i);
     }
+    return has_all;
 }
 
 void wsr_uring_hot_watched(struct uring *u, unsigned index)

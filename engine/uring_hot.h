@@ -50,8 +50,9 @@ bool wsr_uring_hot_look(struct uring *u);
 unsigned wsr_uring_hot_take(struct uring *u, struct wsr_completion *out, unsigned out_count);
 /* Give to the ring what does not suit any more. */
 void wsr_uring_hot_sort(struct uring *u);
-/* The owner is about to sleep: have the ring wake it. */
-void wsr_uring_hot_watch(struct uring *u);
+/* The owner is about to sleep: have the ring wake it. Returns false when the submission queue has no room for that: it
+ * must not sleep yet. */
+bool wsr_uring_hot_watch(struct uring *u);
 /* The watch of place @index has ended. */
 void wsr_uring_hot_watched(struct uring *u, unsigned index);
 

@@ -39,18 +39,23 @@ static uint64_t soon(const struct bench *b)
     return b->driver->ops->now(b->driver) + 10 * WSR_NS_PER_S;
 }
 
-static void set_up(struct bench *b, uint32_t flags, unsigned buffers_count)
+static void set_up_with(struct bench *b, const struct wsr_uring_options *options, unsigned buffers_count)
 {
-    struct wsr_uring_options options = { .flags = flags };
     socklen_t len = sizeof b->address;
     b->pairs_count = 0;
-    assert_int_equal(wsr_uring_create(&b->driver, &options, NULL), 0);
+    assert_int_equal(wsr_uring_create(&b->driver, options, NULL), 0);
     assert_int_equal(b->driver->ops->provide(b->driver, b->memory, BUFFER_BYTES, buffers_count), 0);
     b->listener = socket(AF_INET, SOCK_STREAM, 0);
     b->address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     assert_int_equal(bind(b->listener, (struct sockaddr *)&b->address, sizeof b->address), 0);
     assert_int_equal(listen(b->listener, 16), 0);
     assert_int_equal(getsockname(b->listener, (struct sockaddr *)&b->address, &len), 0);
+}
+
+static void set_up(struct bench *b, uint32_t flags, unsigned buffers_count)
+{
+    const struct wsr_uring_options options = { .flags = flags };
+    set_up_with(b, &options, buffers_count);
 }
 
 static void tear_down(struct bench *b)
@@ -390,6 +395,31 @@ static void a_sleep_ends_when_bytes_come(void **state)
     tear_down(&b);
 }
 
+/* There is no room in the submission queue for what is to end the sleep. */
+static void a_sleep_ends_when_bytes_come_also_behind_a_full_queue(void **state)
+{
+    static struct bench b;
+    static uint8_t unread[8];
+    const struct wsr_uring_options options = { .flags = WSR_URING_SPINS, .entries_count = 8 };
+    struct wsr_completion got;
+    pthread_t thread;
+    (void)state;
+    set_up_with(&b, &options, BUFFERS_COUNT);
+    connect_pair(&b);
+    connect_pair(&b);
+    expect_nothing(&b);
+    for (unsigned i = 0; i < options.entries_count; i++)
+        b.driver->ops->recv_into(b.driver, b.files[1], unread, sizeof unread, SEND);
+    struct later later = { &b, 0 };
+    assert_int_equal(pthread_create(&thread, NULL, say_later, &later), 0);
+    while (b.driver->ops->wait(b.driver, &got, 1, WSR_NEVER) == 0)
+        continue;
+    assert_int_equal(got.token, RECV);
+    assert_int_equal(got.result, 3);
+    pthread_join(thread, NULL);
+    tear_down(&b);
+}
+
 /* A watch that is left from a sleep must not keep the connection open. */
 static void a_watched_socket_can_be_cancelled_and_closed(void **state)
 {
@@ -521,6 +551,7 @@ int main(void)
         cmocka_unit_test(every_buffer_can_be_filled_by_either_way),
         cmocka_unit_test(what_was_kept_back_is_given_when_the_kernel_runs_out),
         cmocka_unit_test(a_sleep_ends_when_bytes_come),
+        cmocka_unit_test(a_sleep_ends_when_bytes_come_also_behind_a_full_queue),
         cmocka_unit_test(a_watched_socket_can_be_cancelled_and_closed),
         cmocka_unit_test(a_watched_socket_goes_to_the_ring_and_can_be_closed),
         cmocka_unit_test(a_descriptor_that_is_watched_announces_every_byte),
