@@ -291,8 +291,15 @@ static void drop_gathered(struct wsr_chunk *chunk)
 void wsr_queue_drop_messages(struct wsr_queue *queue, struct wsr_slab *slab)
 {
     struct wsr_chunk *before = boundary(queue);
-    if (queue->flight_last == NULL && before != NULL && before->frame_bytes == WSR_CHUNK_GATHERS)
+    if (queue->flight_last == NULL && before != NULL && before->frame_bytes == WSR_CHUNK_GATHERS) {
+        assert(before == queue->first);
         drop_gathered(before);
+        /* The last send may have ended between two messages: then nothing of it is left. */
+        if (before->used == before->sent) {
+            remove_first(queue, slab);
+            before = NULL;
+        }
+    }
     struct wsr_chunk *chunk = before == NULL ? queue->first : before->next;
     while (chunk != NULL) {
         struct wsr_chunk *next = chunk->next;

@@ -533,6 +533,7 @@ static void gathered_messages_that_were_not_begun_can_be_dropped(void **state)
         assert_int_equal(bench.queue.first->used, 108);
         land(&bench, sent);
         wsr_queue_drop_messages(&bench.queue, bench.slab);
+        assert_int_equal(wsr_queue_is_empty(&bench.queue), sent % 36 == 0);
         drain(&bench);
         size_t frames = (sent + 35) / 36;
         assert_int_equal(bench.wire_bytes, frames * 36);
