@@ -42,17 +42,27 @@ void client_close(struct client *client)
     peer_stop(client->peer);
 }
 
+static void run_with(void (*test)(struct client *client), const struct wsr_engine_options *options, uint32_t workers,
+                     uint32_t wait, const char *script)
+{
+    struct wsr_engine_options own = WSR_ENGINE_OPTIONS_INIT;
+    struct client client;
+    if (options != NULL)
+        own = *options;
+    own.workers_count = workers;
+    if (own.wait == WSR_WAIT_DEFAULT)
+        own.wait = wait;
+    client_open(&client, &own, script);
+    test(&client);
+    client_close(&client);
+}
+
 void client_each(void (*test)(struct client *client), const struct wsr_engine_options *options, const char *script)
 {
+    bool says_wait = options != NULL && options->wait != WSR_WAIT_DEFAULT;
     for (uint32_t workers = 0; workers < 2; workers++) {
-        struct wsr_engine_options own = WSR_ENGINE_OPTIONS_INIT;
-        struct client client;
-        if (options != NULL)
-            own = *options;
-        own.workers_count = workers;
-        client_open(&client, &own, script);
-        test(&client);
-        client_close(&client);
+        for (uint32_t wait = WSR_WAIT_BLOCK; wait <= (says_wait ? WSR_WAIT_BLOCK : WSR_WAIT_ADAPTIVE); wait++)
+            run_with(test, options, workers, wait, script);
     }
 }
 

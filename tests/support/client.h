@@ -26,7 +26,8 @@ struct client {
 void client_open(struct client *client, const struct wsr_engine_options *options, const char *script);
 /* Destroy the engine, then stop the peer. */
 void client_close(struct client *client);
-/* Run @test with an inline engine and with a worker, both otherwise as @options say (NULL: the defaults). */
+/* Run @test with an inline engine and with a worker, both otherwise as @options say (NULL: the defaults); and unless
+ * they say how to wait, with each way of it. */
 void client_each(void (*test)(struct client *client), const struct wsr_engine_options *options, const char *script);
 
 /* A socket to the peer. */
