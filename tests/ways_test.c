@@ -1,6 +1,6 @@
 /* The same events, as the same text, whichever way an application takes them: on* handlers or listeners by
- * wsr_dispatch, arrays of one or of many by wsr_poll, from an engine on the own thread or on a worker's. On the real
- * driver, against a scripted server.
+ * wsr_dispatch, arrays of one or of many by wsr_poll, from an engine on the own thread or on a worker's, that sleeps,
+ * spins or does both. On the real driver, against a scripted server.
  * SPDX-License-Identifier: MIT */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -146,7 +146,7 @@ static const char *const way_names[] = { "on* handlers", "listeners", "wsr_poll 
 
 struct run {
     enum way way;
-    uint32_t workers;
+    uint32_t workers, wait;
     struct wsr_engine *engine;
     struct peer *peer;
     const struct scene *scene;
@@ -293,8 +293,8 @@ static void play(struct run *run, const struct scene *scene)
         turn(run, 1);                          /* nothing more comes */
     for (unsigned i = 0; i < run->sockets_count; i++) {
         if (strcmp(run->logs[i], scene->events) != 0)
-            fail_msg("%s, by %s, %u workers, socket %u:\n%s---- expected was:\n%s", scene->name, way_names[run->way],
-                     run->workers, i, run->logs[i], scene->events);
+            fail_msg("%s, by %s, %u workers, wait %u, socket %u:\n%s---- expected was:\n%s", scene->name,
+                     way_names[run->way], run->workers, run->wait, i, run->logs[i], scene->events);
         if (run->sockets[i] != NULL)
             wsr_socket_destroy(run->sockets[i]);
     }
@@ -302,11 +302,12 @@ static void play(struct run *run, const struct scene *scene)
         peer_expect(run->peer, connection, scene->peer);
 }
 
-static void play_all(enum way way, uint32_t workers, enum limit limit)
+static void play_all(enum way way, uint32_t workers, uint32_t wait, enum limit limit)
 {
-    struct run run = { .way = way, .workers = workers };
+    struct run run = { .way = way, .workers = workers, .wait = wait };
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
     options.workers_count = workers;
+    options.wait = wait;
     options.open_timeout_ns = limit == OPEN_LIMIT ? 30 * NS_PER_MS : 0;
     options.close_timeout_ns = limit == CLOSE_LIMIT ? 30 * NS_PER_MS : 0;
     options.fin_timeout_ns = limit == FIN_LIMIT ? 30 * NS_PER_MS : 0;
@@ -321,24 +322,26 @@ static void play_all(enum way way, uint32_t workers, enum limit limit)
 }
 
 /* EVT-01 to EVT-04, EVT-07, EVT-09, EVT-10, EVT-14, EVT-18; F1, F2, F4 to F7, F9 to F12 */
-static void tell_the_same_by_every_way(uint32_t workers)
+static void tell_the_same_by_every_way(uint32_t workers, uint32_t wait)
 {
     for (int way = 0; way < WAYS_COUNT; way++) {
         for (int limit = 0; limit < LIMITS_COUNT; limit++)
-            play_all((enum way)way, workers, (enum limit)limit);
+            play_all((enum way)way, workers, wait, (enum limit)limit);
     }
 }
 
 static void an_inline_engine_tells_the_same_by_every_way(void **state)
 {
     (void)state;
-    tell_the_same_by_every_way(0);
+    for (uint32_t wait = WSR_WAIT_BLOCK; wait <= WSR_WAIT_ADAPTIVE; wait++)
+        tell_the_same_by_every_way(0, wait);
 }
 
 static void a_worker_tells_the_same_by_every_way(void **state)
 {
     (void)state;
-    tell_the_same_by_every_way(1);
+    for (uint32_t wait = WSR_WAIT_BLOCK; wait <= WSR_WAIT_ADAPTIVE; wait++)
+        tell_the_same_by_every_way(1, wait);
 }
 
 int main(void)
