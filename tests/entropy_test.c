@@ -6,7 +6,13 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -130,6 +136,34 @@ static void threads_with_streams_of_their_own_do_not_meet(void **state)
         pthread_join(threads[i], NULL);
 }
 
+/* In a child, which would end itself if it asked the kernel once more. */
+static void the_kernel_gives_the_seed_alone(void **state)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getrandom, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof code / sizeof *code, code };
+    struct wsr_entropy entropy = { 0 };
+    uint8_t out[64];
+    int status = -1;
+    (void)state;
+    pid_t child = fork();
+    if (child != 0) {
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+        return;
+    }
+    wsr_entropy_take(&entropy, out, sizeof out);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        _exit(77);
+    for (unsigned i = 0; i < 1000 * WSR_ENTROPY_BATCH / sizeof out; i++)
+        wsr_entropy_take(&entropy, out, sizeof out);
+    _exit(0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -139,6 +173,7 @@ int main(void)
         cmocka_unit_test(a_whole_batch_and_nothing_are_allowed),
         cmocka_unit_test(a_forked_child_takes_other_bytes_than_its_parent),
         cmocka_unit_test(threads_with_streams_of_their_own_do_not_meet),
+        cmocka_unit_test(the_kernel_gives_the_seed_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

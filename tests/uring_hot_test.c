@@ -299,6 +299,26 @@ static void what_was_taken_before_a_cancel_comes_before_its_end(void **state)
     tear_down(&b);
 }
 
+/* Bytes that were taken and not handed out go with the driver, whatever became of their receive. */
+static void a_driver_can_end_with_bytes_that_nobody_took(void **state)
+{
+    static struct bench b;
+    (void)state;
+    for (unsigned way = 0; way < 3; way++) {
+        set_up(&b, WSR_URING_SPINS, BUFFERS_COUNT);
+        connect_pair(&b);
+        say(&b, 0, "unread");
+        uint64_t deadline_ns = soon(&b);
+        while (!b.driver->ops->ready(b.driver))
+            assert_true(b.driver->ops->now(b.driver) < deadline_ns);
+        if (way > 0)
+            b.driver->ops->cancel(b.driver, RECV);
+        if (way > 1)
+            b.driver->ops->close(b.driver, b.files[0]);
+        tear_down(&b);
+    }
+}
+
 /* ---- Buffers ---- */
 
 /* Few are kept back, and none of them is lost to the kernel when it needs them. */
@@ -548,6 +568,7 @@ int main(void)
         cmocka_unit_test(the_end_of_the_stream_ends_the_receive),
         cmocka_unit_test(a_cancel_ends_the_receive_once),
         cmocka_unit_test(what_was_taken_before_a_cancel_comes_before_its_end),
+        cmocka_unit_test(a_driver_can_end_with_bytes_that_nobody_took),
         cmocka_unit_test(every_buffer_can_be_filled_by_either_way),
         cmocka_unit_test(what_was_kept_back_is_given_when_the_kernel_runs_out),
         cmocka_unit_test(a_sleep_ends_when_bytes_come),
