@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -164,8 +165,47 @@ static void the_kernel_gives_the_seed_alone(void **state)
     _exit(0);
 }
 
+static bool is_ending;               /* in a child */
+
+/* Called by exit(3), after OpenSSL has freed what it has: this thread takes, one that begins, and one that goes on. */
+static void take_at_the_end(void)
+{
+    pthread_t thread;
+    if (!is_ending)
+        return;
+    take_much(NULL);
+    if (pthread_create(&thread, NULL, take_much, NULL) != 0 || pthread_join(thread, NULL) != 0)
+        _exit(1);
+}
+
+static void *take_without_end(void *argument)
+{
+    for (;;)
+        take_much(argument);
+    return NULL;
+}
+
+static void keys_can_be_had_until_the_process_has_ended(void **state)
+{
+    int status = -1;
+    (void)state;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        pthread_t thread;
+        is_ending = true;
+        if (pthread_create(&thread, NULL, take_without_end, NULL) != 0)
+            _exit(1);
+        usleep(5000);
+        exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
+    atexit(take_at_the_end);         /* before OpenSSL's own, so that it is called behind it */
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_byte_value_is_about_equally_frequent),
         cmocka_unit_test(bytes_are_handed_out_once_across_batches),
@@ -174,6 +214,7 @@ int main(void)
         cmocka_unit_test(a_forked_child_takes_other_bytes_than_its_parent),
         cmocka_unit_test(threads_with_streams_of_their_own_do_not_meet),
         cmocka_unit_test(the_kernel_gives_the_seed_alone),
+        cmocka_unit_test(keys_can_be_had_until_the_process_has_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
