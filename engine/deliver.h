@@ -128,5 +128,10 @@ void wsr_deliver_close(struct wsr_deliver *deliver, struct wsr_socket *socket, c
 
 /* Take back what the events that the consumer has passed had lent. */
 void wsr_deliver_reclaim(struct wsr_deliver *deliver);
+/* Would that be of use to the ring or the pool? */
+static inline bool wsr_deliver_wants_reclaim(const struct wsr_deliver *deliver)
+{
+    return deliver->lent_first != deliver->lent_last || wsr_ring_spsc_is_half_full(&deliver->events);
+}
 
 #endif

@@ -80,6 +80,13 @@ static inline uint64_t wsr_ring_spsc_reclaim(struct wsr_ring_spsc *ring)
     return ring->reclaimed;
 }
 
+/* Producer: is it time to take note, so that the ring is never full for want of it? Each look costs a line of the cache
+ * that the other side has just written. */
+static inline bool wsr_ring_spsc_is_half_full(const struct wsr_ring_spsc *ring)
+{
+    return ring->write - ring->reclaimed > ring->mask / 2;
+}
+
 /* Both sides are one thread: when nothing is between them, begin again with the first slot, which lies in the cache. */
 static inline void wsr_ring_spsc_rewind(struct wsr_ring_spsc *ring)
 {

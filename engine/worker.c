@@ -346,7 +346,9 @@ int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
     host->goes_on = false;
     /* First what the consumer is done with, then what it asked for meanwhile: a failing Close that waits for the
      * handlers of earlier messages then finds their answers in the queue (RECV-12). */
-    wsr_deliver_reclaim(&host->deliver);
+    if (w->is_inline || host->resting_first != NULL || host->gone_first != NULL ||
+        wsr_deliver_wants_reclaim(&host->deliver))
+        wsr_deliver_reclaim(&host->deliver);
     if (w->is_inline)
         wsr_ring_spsc_rewind(&host->deliver.events);
     wsr_pool_collect(host->pool);

@@ -192,6 +192,29 @@ static void receiving_rests_for_room_and_for_buffers(void **state)
     each_seed(room_and_buffers, 8);
 }
 
+/* RECV-12: the failing Close leaves when the consumer has passed what came before, although that has lent nothing and
+ * the ring is nearly empty: the worker looks for it all the same. */
+static void broken_behind_nothing_lent(struct bench *bench)
+{
+    sim_script(bench->sim, "accept; upgrade; text ; raw 83; expect close; fin");
+    open_link(bench, 0, 1);
+    turn(bench, 3 * S, 100);
+    expect(bench, "0 open\n0 message\n0 error\n0 close\n");
+    uint64_t took_ns = sim_logged_ns(bench->sim, 0, "close 1002") - sim_logged_ns(bench->sim, 0, "request");
+    assert_in_range(took_ns, 0, S / 2);
+}
+
+static void a_worker_sees_what_was_passed_though_nothing_was_lent(void **state)
+{
+    (void)state;
+    for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
+        struct bench bench;
+        open_bench(&bench, seed, 64, false);
+        broken_behind_nothing_lent(&bench);
+        end_bench(&bench);
+    }
+}
+
 /* Silent for its share of 30 s, refused, silent for its share of the rest, taken. */
 static void four_addresses(struct bench *bench)
 {
@@ -524,6 +547,7 @@ int main(void)
         cmocka_unit_test(what_a_timer_has_begun_is_work),
         cmocka_unit_test(a_turn_without_work_ends_at_its_deadline),
         cmocka_unit_test(receiving_rests_for_room_and_for_buffers),
+        cmocka_unit_test(a_worker_sees_what_was_passed_though_nothing_was_lent),
         cmocka_unit_test(addresses_are_tried_in_turn),
         cmocka_unit_test(destroyed_links_are_gone_once),
         cmocka_unit_test(the_last_wish_comes_last),

@@ -115,7 +115,8 @@ static void engine_produce(struct hop *h)
 {
     struct wsr_ring_spsc *ring = &h->there;
     for (uint64_t i = 0; i < h->count;) {
-        wsr_ring_spsc_reclaim(ring);
+        if (wsr_ring_spsc_is_half_full(ring))
+            wsr_ring_spsc_reclaim(ring);
         uint64_t most = smaller_of(smaller_of(h->batch, h->count - i), wsr_ring_spsc_writable(ring));
         for (uint64_t k = 0; k < most; k++)
             fill(wsr_ring_spsc_slot_at(ring, k), i++);
