@@ -135,15 +135,13 @@ static inline size_t ascii_run(const uint8_t *in, size_t len)
         return wsr_utf8_ascii_run(in, len, VEC, vectors_are_ascii);
     if (len == 0)
         return 0;
-    /* All are whole, or all are the same part of one: without a branch, for lengths come in no order. */
-    size_t used = len < VEC ? len : VEC;
-    uint64_t mask = UINT64_MAX >> (VEC - used);
-    size_t last = len - used;
+    if (len < VEC)
+        return is_ascii(wsr_part_load(UINT64_MAX >> (VEC - len), in)) ? len : 0;
+    /* Without a branch on how many there are, for lengths come in no order. */
+    size_t last = len - VEC;
     size_t second = VEC < last ? VEC : last;
     size_t third = 2 * VEC < last ? 2 * VEC : last;
-    vec low = either(wsr_part_load(mask, in), wsr_part_load(mask, in + second));
-    vec high = either(wsr_part_load(mask, in + third), wsr_part_load(mask, in + last));
-    return is_ascii(either(low, high)) ? len : 0;
+    return vectors_are_ascii(in, in + second, in + third, in + last) ? len : 0;
 }
 
 /* @at is a boundary; whole blocks of ASCII are left behind. */
