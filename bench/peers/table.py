@@ -109,3 +109,26 @@ def as_json(row, results, said):
                 one[key + "_to_wsring"] = spread(to_ours)
         found["clients"].append(one)
     return found
+
+
+# What stands for a row in the table of all: its key, the unit.
+CHIEF = {"roundtrip": ("p50_ns", "ns"), "memory": ("bytes", "B")}
+
+
+def summary(rows):
+    """One line for each client, one column for each row of as_json(): the chief figure, and its ratio to wsring's."""
+    names = []
+    for row in rows:
+        names += [one["library"] for one in row["clients"] if one["library"] not in names]
+    yield "| client | %s |" % " | ".join("%s, %s" % (row["row"], {"roundtrip": "p50", "memory": "per connection"}.get(
+        row["row"], "CPU per message")) for row in rows)
+    yield "|" + "---|" * (len(rows) + 1)
+    for name in names:
+        line = [name]
+        for row in rows:
+            key, unit = CHIEF.get(row["row"], ("cpu_ns", "ns"))
+            found = [one for one in row["clients"] if one["library"] == name]
+            line.append("-" if not found else told(found[0][key]["median"], unit) if found[0]["client"] == "wsring" else
+                        "%s (%.2f)" % (told(found[0][key]["median"], unit),
+                                       found[0].get(key + "_to_wsring", {"median": float("nan")})["median"]))
+        yield "| %s |" % " | ".join(line)
