@@ -37,7 +37,8 @@ struct bare {
 
 static inline struct wsr_event *bare_slot(struct bare *b)
 {
-    if (WSR_UNLIKELY(b->write - b->head_seen > b->mask)) {
+    /* From half full on, so that nobody waits for the last slot. */
+    if (WSR_UNLIKELY(b->write - b->head_seen > b->mask / 2)) {
         /* Pairs with the release store in bare_release(). */
         b->head_seen = atomic_load_explicit(&b->head, memory_order_acquire);
         if (b->write - b->head_seen > b->mask)
