@@ -13,8 +13,6 @@ struct wsr_consumer {
     struct wsr_engine *engine;
     struct wsr_worker *worker;
     pthread_t thread;              /* of the worker, when it has one */
-    pthread_t owner;               /* inline: who polled first */
-    bool has_owner;
     bool is_busy;                  /* a handler is running */
     bool is_watched;               /* wsr_engine_fd() was asked for */
     uint32_t batch;                /* number of the array of events that was handed out last */

@@ -306,12 +306,8 @@ static int check_consumer(struct wsr_engine *engine, uint32_t ring, struct wsr_c
     if (found->is_busy)
         return wsr_error_set(WSR_ERR_BUSY, "ring %u is polled inside one of its own handlers; return from it first",
                              ring);
-    if (engine->is_inline) {
-        if (found->has_owner && !pthread_equal(found->owner, pthread_self()))
-            return wsr_error_set(WSR_ERR_THREAD, "an inline engine is polled by the thread that polled it first");
-        found->owner = pthread_self();
-        found->has_owner = true;
-    }
+    if (engine->is_inline && !wsr_worker_claim(found->worker))
+        return wsr_error_set(WSR_ERR_THREAD, "an inline engine is polled by the thread that polled it first");
     *consumer = found;
     return 0;
 }

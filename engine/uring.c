@@ -11,22 +11,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "thread.h"
 #include "uring_inner.h"
 #include "uring_probe.h"
 
 #define TRANSFER_MAX 0x7ffff000u              /* the kernel's limit for one transfer (MAX_RW_COUNT) */
 #define CANCEL_AGAIN_NS (100 * WSR_NS_PER_MS)
-
-/* A number no other thread of this process ever has; pthread_t and thread ids come again. */
-static uint64_t thread_id(void)
-{
-    static _Atomic uint64_t last;
-    static _Thread_local uint64_t mine;
-
-    if (mine == 0)      /* relaxed: only the number must be unique, it orders nothing; no partner */
-        mine = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
-    return mine;
-}
 
 /* DISABLED -> RUNNING -> BROKEN; a ring that cannot be enabled goes from DISABLED to BROKEN. */
 static void enter_state(struct uring *u, enum uring_state to, int error)
@@ -114,7 +104,7 @@ static void arm_wake(struct uring *u)
 
 int wsr_uring_own(struct uring *u)
 {
-    if (WSR_LIKELY(u->owner == thread_id()))
+    if (WSR_LIKELY(u->owner == wsr_thread_number()))
         return u->error;
     if (u->owner != 0)
         return -EEXIST;                       /* the kernel's word for the wrong thread of a SINGLE_ISSUER ring */
@@ -127,7 +117,7 @@ int wsr_uring_own(struct uring *u)
             return rc;
         }
     }
-    u->owner = thread_id();
+    u->owner = wsr_thread_number();
     enter_state(u, URING_RUNNING, 0);
 
     u->granted |= wsr_uring_probe_climb(&u->ring, u->off, u->napi_us, &u->enter_fd, &u->enter_flags);
@@ -453,7 +443,7 @@ static void drain(struct uring *u)
     struct wsr_completion ignored[64];
     bool woken = false;
 
-    if (u->state != URING_RUNNING || u->owner != thread_id())
+    if (u->state != URING_RUNNING || u->owner != wsr_thread_number())
         return;           /* not the owner: its thread has ended, and the kernel cancelled its operations then */
     while (u->in_flight > 0 && u->state == URING_RUNNING) {
         /* Again and again: an operation between two polls can be missed by a cancel. */

@@ -34,7 +34,7 @@ struct uring {
     unsigned queued;                          /* in the submission queue, not yet taken by the kernel */
     bool wake_armed;
     uint64_t in_flight;                       /* operations whose last completion was not seen, the driver's own too */
-    uint64_t owner;                           /* thread_id() of the only thread that may enter, 0 = none yet */
+    uint64_t owner;                           /* number of the only thread that may enter, 0 = none yet */
     struct wsr_uring_buffers buffers;
     struct wsr_uring_arena *arena;
     struct wsr_uring_refused refused;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "simd/simd.h"
+#include "thread.h"
 
 #define COMPLETIONS_PER_TURN 256u
 #define COMMANDS_PER_TURN 4096u   /* threads that never stop sending must not keep the worker from the kernel */
@@ -37,21 +38,20 @@ static void wake_if(struct wsr_worker *w, _Atomic uint32_t *flag)
         driver_of(w)->ops->wake(driver_of(w));
 }
 
-/* A number that no other thread of this process ever has; 0 is none. */
-static uint64_t thread_number(void)
+bool wsr_worker_claim(struct wsr_worker *w)
 {
-    static _Atomic uint64_t last;
-    static _Thread_local uint64_t mine;
-    if (WSR_UNLIKELY(mine == 0))      /* relaxed: only the number must be its own; no partner */
-        mine = atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
-    return mine;
+    /* Relaxed: see wsr_worker_is_at_hand(). */
+    uint64_t mine = wsr_thread_number(), turner = atomic_load_explicit(&w->turner, memory_order_relaxed);
+    if (turner == 0)
+        atomic_store_explicit(&w->turner, mine, memory_order_relaxed);
+    return turner == 0 || turner == mine;
 }
 
 bool wsr_worker_is_at_hand(const struct wsr_worker *w)
 {
     /* Relaxed: who finds its own number wrote it, and the flag too. Whoever waits elsewhere is to be woken, and that is
      * what a command does. */
-    return w->is_inline && atomic_load_explicit(&w->turner, memory_order_relaxed) == thread_number() &&
+    return w->is_inline && atomic_load_explicit(&w->turner, memory_order_relaxed) == wsr_thread_number() &&
            atomic_load_explicit(&w->asleep, memory_order_relaxed) == 0 && !wsr_worker_has_commands(w);
 }
 
@@ -336,11 +336,8 @@ static void read_clock(struct wsr_worker *w)
 int wsr_worker_turn(struct wsr_worker *w, uint64_t deadline_ns)
 {
     struct wsr_conn_host *host = &w->host;
-    if (w->is_inline) {
+    if (w->is_inline)
         wake_up(w);
-        /* Relaxed: see wsr_worker_is_at_hand(). */
-        atomic_store_explicit(&w->turner, thread_number(), memory_order_relaxed);
-    }
     read_clock(w);
     host->receives_started = 0;
     host->goes_on = false;

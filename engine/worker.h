@@ -26,7 +26,7 @@ struct wsr_worker {
     struct wsr_completion *completions;
     _Atomic int32_t error;               /* of the driver, once broken: negative errno; read by the consumer */
     bool is_inline;                      /* the consumer's thread turns it */
-    /* inline: number of that thread, 0 = none yet; any thread asks whether it is its own */
+    /* inline: number of that thread, 0 = not claimed yet; any thread asks whether it is its own */
     _Atomic uint64_t turner;
     bool owns_driver;
     struct wsr_consumer *consumer;       /* of its events, for whoever has the worker; it never looks at it itself */
@@ -64,7 +64,9 @@ void wsr_worker_stop(struct wsr_worker *worker);
 void wsr_worker_push(struct wsr_worker *worker, struct wsr_command *command);
 /* Any thread: have a wish of @link fulfilled, behind all that was asked for before. */
 void wsr_worker_ask(struct wsr_worker *worker, struct wsr_link *link, enum wsr_link_wish wish);
-/* Is this the thread that turns the worker, between two turns and with nothing on its way that was asked for before?
+/* Inline: the calling thread is to turn the worker from now on. Returns false when another does. */
+bool wsr_worker_claim(struct wsr_worker *worker);
+/* Is this the thread that has claimed the worker, between two turns and with nothing on its way that was asked for before?
  * Then it may do at once what a command would ask for. */
 bool wsr_worker_is_at_hand(const struct wsr_worker *worker);
 /* Consumer, or any thread that released a hold: memory or room came back. */

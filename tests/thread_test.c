@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "engine/thread.h"
 #include "tests/support/client.h"
 
 #define THREADS_COUNT 4
@@ -297,9 +298,37 @@ static void a_release_wakes_the_worker_that_waits_for_memory(void **state)
                 "upgrade; hold; " FIVE_BIG FIVE_BIG FIVE_BIG FIVE_BIG "close 1000; expect close; fin");
 }
 
+/* ---- What tells threads apart ---- */
+
+static void *tell_number(void *number)
+{
+    *(uint64_t *)number = wsr_thread_number();
+    return wsr_thread_number() == *(uint64_t *)number ? number : NULL;
+}
+
+/* One after the other, so that the system gives the later ones what the earlier had. */
+static void no_thread_has_the_number_of_another(void **state)
+{
+    enum { COUNT = 50 };
+    (void)state;
+    uint64_t numbers[COUNT] = { wsr_thread_number() };
+    for (unsigned i = 1; i < COUNT; i++) {
+        pthread_t thread;
+        void *same;
+        assert_int_equal(pthread_create(&thread, NULL, tell_number, &numbers[i]), 0);
+        assert_int_equal(pthread_join(thread, &same), 0);
+        assert_ptr_equal(same, &numbers[i]);
+        for (unsigned k = 0; k < i; k++)
+            assert_true(numbers[k] != numbers[i]);
+        assert_true(numbers[i] != 0);
+    }
+    assert_true(wsr_thread_number() == numbers[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_thread_has_the_number_of_another),
         cmocka_unit_test(a_release_wakes_the_worker_that_waits_for_memory),
         cmocka_unit_test(any_call_of_any_thread_in_any_state),
     };
