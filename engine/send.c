@@ -151,28 +151,6 @@ static void write_message(struct wsr_chunk *chunk, enum wsr_kind kind, const str
     write_frame(&w, (uint8_t)(WSR_FRAME_FIN | opcode), cut->last_bytes);
 }
 
-/* All of @source as one frame at @to, which has room for it. */
-static void write_whole(uint8_t *to, enum wsr_kind kind, const struct source *source)
-{
-    const struct wsr_simd *simd = wsr_simd();
-    struct reader reader;
-    uint8_t key[4];
-    unsigned phase = 0;
-    wsr_socket_mask_key(key);
-    to += wsr_frame_write(to, (uint8_t)(WSR_FRAME_FIN | opcode_of(kind)), source->len, key);
-    if (WSR_LIKELY(source->parts_count == 1)) {
-        if (source->len > 0)
-            simd->mask_copy(to, source->parts->iov_base, source->len, key, 0);
-        return;
-    }
-    start_reading(&reader, source);
-    for (struct wsr_bytes bytes = read_on(&reader); bytes.len > 0; bytes = read_on(&reader)) {
-        simd->mask_copy(to, bytes.data, bytes.len, key, phase);
-        to += bytes.len;
-        phase = (unsigned)((phase + bytes.len) & 3);
-    }
-}
-
 static int refuse_for_slab(struct wsr_socket *socket, uint64_t len)
 {
     return refuse_for_quota(socket, len, "no send slab is free");
@@ -183,23 +161,29 @@ static int refuse_for_cap(struct wsr_socket *socket, uint64_t len)
     return refuse_for_quota(socket, len, "the send queue is over send_queue_max_bytes");
 }
 
-/* A small message, on the thread that turns the worker: straight into the connection's queue, behind those that wait
- * there. No command, and no chunk of its own. */
-static int write_in_place(struct wsr_socket *socket, enum wsr_kind kind, const struct source *source)
+/* A small message in one part, on the thread that turns the worker: straight into the connection's queue, behind those
+ * that wait there. No command, and no chunk of its own. */
+static int write_in_place(struct wsr_socket *socket, enum wsr_kind kind, const struct iovec *part)
 {
     struct wsr_conn *conn = socket->link.conn;
     struct wsr_slab *slab = socket->worker->host.slab;
-    uint32_t head_bytes = (uint32_t)wsr_frame_head_bytes(source->len, true);
-    struct wsr_chunk *chunk = wsr_queue_open_end(&conn->queue, slab, head_bytes + (uint32_t)source->len);
+    uint32_t len = (uint32_t)part->iov_len;
+    uint32_t head_bytes = (uint32_t)wsr_frame_head_bytes(len, true);
+    struct wsr_chunk *chunk = wsr_queue_open_end(&conn->queue, slab, head_bytes + len);
     if (chunk == NULL)
-        return refuse_for_slab(socket, source->len);
-    if (!count_sent(socket, source->len)) {
+        return refuse_for_slab(socket, len);
+    if (!count_sent(socket, len)) {
         if (chunk->used == 0)
             wsr_slab_give(slab, chunk);
-        return refuse_for_cap(socket, source->len);
+        return refuse_for_cap(socket, len);
     }
-    write_whole(chunk->data + chunk->used, kind, source);
-    wsr_conn_extend(conn, chunk, head_bytes, (uint32_t)source->len);
+    uint8_t key[4];
+    uint8_t *to = chunk->data + chunk->used;
+    wsr_socket_mask_key(key);
+    wsr_frame_write(to, (uint8_t)(WSR_FRAME_FIN | opcode_of(kind)), len, key);
+    if (len > 0)
+        wsr_simd()->mask_copy(to + head_bytes, part->iov_base, len, key, 0);
+    wsr_conn_extend(conn, chunk, head_bytes, len);
     return 0;
 }
 
@@ -219,8 +203,9 @@ static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const st
                              "send_queue_max_bytes and send_pool_bytes, or fragment_bytes",
                              (unsigned long long)source->len);
     bool at_hand = is_at_hand(socket);
-    if (at_hand && cut.frames_count == 1 && source->len + WSR_FRAME_HEAD_MAX <= WSR_QUEUE_GATHER_MAX)
-        return write_in_place(socket, kind, source);
+    bool is_simple = source->parts_count == 1 && cut.frames_count == 1;
+    if (at_hand && is_simple && source->len + WSR_FRAME_HEAD_MAX <= WSR_QUEUE_GATHER_MAX)
+        return write_in_place(socket, kind, source->parts);
     struct wsr_chunk *first = wsr_fragment_take(&cut, slab);
     if (first == NULL)
         return refuse_for_slab(socket, source->len);
