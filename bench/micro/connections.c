@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench.h"
 #include "client.h"
 #include "crowd.h"
+#include "proc.h"
 #include "summary.h"
 
 #define COUNT_FULL 50000u
@@ -45,32 +45,14 @@ struct run {
 
 /* ---- Counting ---- */
 
-/* A number of KiB from a file of /proc. */
-static double read_kib(const char *path, const char *name)
-{
-    char line[256];
-    unsigned long kib = 0;
-    size_t len = strlen(name);
-    FILE *file = fopen(path, "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, name, len) == 0) {
-            kib = strtoul(line + len, NULL, 10);
-            break;
-        }
-    }
-    if (file != NULL)
-        fclose(file);
-    return (double)kib * 1024;
-}
-
 static double engine_bytes(void)
 {
-    return read_kib("/proc/self/smaps_rollup", "Anonymous:");
+    return wsr_proc_bytes("/proc/self/smaps_rollup", "Anonymous:");
 }
 
 static double kernel_bytes(void)
 {
-    return read_kib("/proc/meminfo", "Slab:");
+    return wsr_proc_bytes("/proc/meminfo", "Slab:");
 }
 
 static uint32_t count_files(void)
@@ -177,8 +159,9 @@ static double go_through(struct run *r, bool (*begin)(struct run *r, uint32_t i)
 }
 
 /* In the child. */
-static void run_client(struct run *r)
+static int run_client(void *context)
 {
+    struct run *r = context;
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -191,7 +174,7 @@ static void run_client(struct run *r)
     r->sockets = calloc(r->count, sizeof *r->sockets);
     if (r->sockets == NULL || wsr_engine_create(&r->engine, &options) != 0) {
         note(r, r->sockets == NULL ? "no memory" : wsr_error_text());
-        return;
+        return 0;
     }
     memset(r->sockets, 1, r->count * sizeof *r->sockets);      /* these pages are there before the first look */
     double engine_before = engine_bytes(), kernel_before = kernel_bytes();
@@ -209,25 +192,7 @@ static void run_client(struct run *r)
         go_through(r, NULL);
     wsr_engine_destroy(r->engine);
     free(r->sockets);
-}
-
-static int run_in_child(struct run *r)
-{
-    int ends[2], status = -1;
-    if (pipe(ends) != 0)
-        return -1;
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        run_client(r);
-        _exit(write(ends[1], &r->out, sizeof r->out) == (ssize_t)sizeof r->out ? 0 : 1);
-    }
-    close(ends[1]);
-    bool ok = pid > 0 && read(ends[0], &r->out, sizeof r->out) == (ssize_t)sizeof r->out;
-    close(ends[0]);
-    if (pid > 0)
-        waitpid(pid, &status, 0);
-    return ok && status == 0 ? 0 : -1;
+    return 0;
 }
 
 /* ---- The row ---- */
@@ -283,7 +248,7 @@ int wsr_connections_rows(const struct wsr_table *table)
         return 0;
     while (started < SERVERS_COUNT && wsr_crowd_start(&crowds[started], r.count / SERVERS_COUNT + 1, true) == 0)
         started++;
-    int rc = started == SERVERS_COUNT ? run_in_child(&r) : -1;
+    int rc = started == SERVERS_COUNT ? wsr_proc_apart(run_client, &r, &r.out, sizeof r.out) : -1;
     for (uint32_t i = 0; i < started; i++)
         wsr_crowd_stop(&crowds[i]);
     if (rc == 0)

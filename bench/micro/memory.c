@@ -6,11 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "bench.h"
 #include "client.h"
+#include "proc.h"
 
 #define COUNT_LOW 1000u
 #define COUNT_HIGH 6000u
@@ -23,25 +22,25 @@ struct footprint {
 
 static int read_footprint(struct footprint *out)
 {
-    char line[256];
-    unsigned long kib = 0;
-    bool found = false;
-    FILE *file = fopen("/proc/self/smaps_rollup", "re");
-    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL)
-        found = sscanf(line, "Anonymous: %lu kB", &kib) == 1;
-    if (file != NULL)
-        fclose(file);
     struct mallinfo2 heap = mallinfo2();
-    *out = (struct footprint){ (double)kib * 1024, (double)(heap.uordblks + heap.hblkhd) };
-    return found ? 0 : -1;
+    *out = (struct footprint){ wsr_proc_bytes("/proc/self/smaps_rollup", "Anonymous:"),
+                               (double)(heap.uordblks + heap.hblkhd) };
+    return out->touched_bytes >= 0 ? 0 : -1;
 }
 
+struct counting {
+    uint16_t port;
+    struct footprint slope;
+};
+
 /* In the child: the slope between the two counts. */
-static int count(uint16_t port, struct footprint *slope)
+static int count(void *context)
 {
+    struct counting *counting = context;
+    struct footprint *slope = &counting->slope;
     struct wsr_client client;
     struct footprint low, high;
-    if (wsr_client_open(&client, port, COUNT_LOW, WSR_WAIT_BLOCK) != 0)
+    if (wsr_client_open(&client, counting->port, COUNT_LOW, WSR_WAIT_BLOCK) != 0)
         return -1;
     /* The list of sockets is this program's: room for all of it before the first look. */
     struct wsr_socket **room = realloc(client.sockets, COUNT_HIGH * sizeof *room);
@@ -49,7 +48,7 @@ static int count(uint16_t port, struct footprint *slope)
         return -1;
     memset(room + COUNT_LOW, 0, (COUNT_HIGH - COUNT_LOW) * sizeof *room);
     client.sockets = room;
-    if (read_footprint(&low) != 0 || wsr_client_open_more(&client, port, COUNT_HIGH - COUNT_LOW) != 0 ||
+    if (read_footprint(&low) != 0 || wsr_client_open_more(&client, counting->port, COUNT_HIGH - COUNT_LOW) != 0 ||
         read_footprint(&high) != 0)
         return -1;
     double more = COUNT_HIGH - COUNT_LOW;
@@ -58,36 +57,18 @@ static int count(uint16_t port, struct footprint *slope)
     return 0;
 }
 
-static int count_in_child(uint16_t port, struct footprint *slope)
-{
-    int ends[2], status = -1;
-    if (pipe(ends) != 0)
-        return -1;
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        bool ok = count(port, slope) == 0 && write(ends[1], slope, sizeof *slope) == (ssize_t)sizeof *slope;
-        _exit(ok ? 0 : 1);
-    }
-    close(ends[1]);
-    bool ok = pid > 0 && read(ends[0], slope, sizeof *slope) == (ssize_t)sizeof *slope;
-    close(ends[0]);
-    if (pid > 0)
-        waitpid(pid, &status, 0);
-    return ok && status == 0 ? 0 : -1;
-}
-
 int wsr_memory_rows(const struct wsr_table *table)
 {
     struct wsr_peer peer;
     struct wsr_peer_options options = { .kind = WSR_PEER_ECHO, .connections_count = COUNT_HIGH + 1 };
-    struct footprint slope;
+    struct counting counting;
     char how[256];
     if (!wsr_row_is_wanted(table, "memory"))
         return 0;
     if (wsr_peer_start(&peer, &options) != 0)
         return -1;
-    int rc = count_in_child(peer.port, &slope);
+    counting.port = peer.port;
+    int rc = wsr_proc_apart(count, &counting, &counting.slope, sizeof counting.slope);
     wsr_peer_stop(&peer);
     if (rc != 0) {
         fprintf(stderr, "wsring-micro: memory: could not be counted\n");
@@ -95,7 +76,8 @@ int wsr_memory_rows(const struct wsr_table *table)
     }
     snprintf(how, sizeof how,
              "anonymous pages touched (smaps_rollup), from %u to %u connections; of it %.0f B by malloc (mallinfo2), "
-             "the rest mapped slots; without the kernel's memory", COUNT_LOW, COUNT_HIGH, slope.heap_bytes);
-    wsr_row_count(table, "memory", "engine memory per idle ws connection", slope.touched_bytes, REACH_BYTES, how);
+             "the rest mapped slots; without the kernel's memory", COUNT_LOW, COUNT_HIGH, counting.slope.heap_bytes);
+    wsr_row_count(table, "memory", "engine memory per idle ws connection", counting.slope.touched_bytes, REACH_BYTES,
+                  how);
     return 0;
 }

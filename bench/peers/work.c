@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "bench/json.h"
+#include "bench/micro/proc.h"
 
 #define STATUS_USAGE 2
 #define SAMPLES_MAX (1u << 20)
@@ -105,17 +106,10 @@ bool wsr_work_note_trip(struct wsr_work *work, uint64_t then_ns, uint64_t now_ns
 
 static uint64_t read_memory(void)
 {
-    char line[256];
-    unsigned long long kib = 0;
-    bool found = false;
-    FILE *file = fopen("/proc/self/smaps_rollup", "re");
-    while (file != NULL && !found && fgets(line, sizeof line, file) != NULL)
-        found = sscanf(line, "Anonymous: %llu kB", &kib) == 1;
-    if (file != NULL)
-        fclose(file);
-    if (!found)
+    double bytes = wsr_proc_bytes("/proc/self/smaps_rollup", "Anonymous:");
+    if (bytes < 0)
         wsr_work_fail("memory", "/proc/self/smaps_rollup cannot be read");
-    return (uint64_t)kib * 1024;
+    return (uint64_t)bytes;
 }
 
 uint32_t wsr_work_few(const struct wsr_work *work)
