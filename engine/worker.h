@@ -66,8 +66,8 @@ void wsr_worker_push(struct wsr_worker *worker, struct wsr_command *command);
 void wsr_worker_ask(struct wsr_worker *worker, struct wsr_link *link, enum wsr_link_wish wish);
 /* Inline: the calling thread is to turn the worker from now on. Returns false when another does. */
 bool wsr_worker_claim(struct wsr_worker *worker);
-/* Is this the thread that has claimed the worker, between two turns and with nothing on its way that was asked for before?
- * Then it may do at once what a command would ask for. */
+/* Is this the thread that has claimed the worker, between two turns and with nothing on its way that was asked for
+ * before? Then it may do at once what a command would ask for. */
 bool wsr_worker_is_at_hand(const struct wsr_worker *worker);
 /* Consumer, or any thread that released a hold: memory or room came back. */
 void wsr_worker_consumed(struct wsr_worker *worker);

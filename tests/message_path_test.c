@@ -28,20 +28,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/own_malloc.h"
 #include "tests/support/peer.h"
 #include "wsring.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define NS_PER_S 1000000000ull
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_OWN_MALLOC 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_OWN_MALLOC 1
-#endif
 
 #ifdef HAS_OWN_MALLOC
 

@@ -16,19 +16,11 @@
 #include <unistd.h>
 
 #include "tests/support/client.h"
+#include "tests/support/own_malloc.h"
 
 #define NS_PER_MS 1000000ull
 
 /* ---- Counting what is allocated ---- */
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HAS_OWN_MALLOC 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define HAS_OWN_MALLOC 1
-#endif
 
 #ifndef HAS_OWN_MALLOC
 void *__libc_malloc(size_t bytes);
