@@ -7,13 +7,13 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/support/client.h"
+#include "tests/support/files.h"
 
 enum { SOCKETS_COUNT = 40, FILES_MAX = 40 };
 
@@ -22,17 +22,6 @@ static bool has_direct(void)
     struct wsr_diagnosis diagnosis = WSR_DIAGNOSIS_INIT;
     assert_int_equal(wsr_diagnose(&diagnosis), 0);
     return strstr(diagnosis.features, "direct_files") != NULL;
-}
-
-static unsigned open_files(void)
-{
-    unsigned count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
 }
 
 static struct wsr_engine_options direct_with(uint32_t workers)
@@ -50,14 +39,14 @@ static unsigned files_of_sockets(const struct wsr_engine_options *options, bool 
     struct client client;
     client_open(&client, options, "upgrade; echo");
     client_connect_open(&client);
-    unsigned before = open_files();
+    unsigned before = files_open();
     for (unsigned i = 0; i < SOCKETS_COUNT; i++)
         sockets[i] = client_connect(&client);
     client_until(&client, WSR_EVENT_OPEN, SOCKETS_COUNT + 1);
     for (unsigned i = 0; i < SOCKETS_COUNT; i++)
         assert_int_equal(wsr_send(sockets[i], WSR_TEXT, "x", 1), 0);
     client_until(&client, WSR_EVENT_MESSAGE, SOCKETS_COUNT);
-    unsigned after = open_files();
+    unsigned after = files_open();
     *is_direct = strstr(client_statistics(&client).features, "direct_files") != NULL;
     for (unsigned i = 0; i < SOCKETS_COUNT; i++)
         assert_int_equal(wsr_close(sockets[i], 1000, NULL, 0), 0);
@@ -210,14 +199,14 @@ static void without_direct_descriptors_an_engine_that_asks_for_them_is_refused(v
     for (uint32_t workers = 0; workers <= 2; workers += 2) {
         struct wsr_engine_options options = direct_with(workers);
         struct wsr_engine *engine = NULL;
-        unsigned before = open_files();
+        unsigned before = files_open();
         if (has_direct())
             setenv("WSRING_URING_OFF", "direct_files", 1);
         assert_int_equal(wsr_engine_create(&engine, &options), WSR_ERR_NOT_SUPPORTED);
         unsetenv("WSRING_URING_OFF");
         assert_null(engine);
         assert_non_null(strstr(wsr_error_text(), "WSR_ENGINE_DIRECT_DESCRIPTORS"));
-        assert_int_equal(open_files(), before);
+        assert_int_equal(files_open(), before);
     }
 }
 

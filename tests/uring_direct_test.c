@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -15,49 +14,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "engine/uring.h"
 #include "engine/uring_direct.h"
+#include "tests/support/bench.h"
+#include "tests/support/files.h"
 
-enum {
-    CONNECT = 1, ACCEPT, RECV, SEND, INTO, OTHER,
-    BUFFER_BYTES = 512, BUFFERS_COUNT = 8,
-    LOG_MAX = 1024
-};
-
-struct bench {
-    struct wsr_driver *driver;
-    uint8_t *memory;
-    struct sockaddr_in address;
-    wsr_file listener, client, server;
-    struct wsr_completion log[LOG_MAX];
-    unsigned log_count;
-};
-
-static uint64_t soon(struct wsr_driver *driver, uint64_t ms)
-{
-    return driver->ops->now(driver) + ms * WSR_NS_PER_MS;
-}
-
-/* The next completion of @token; others stay in the log. Fails the test after ten seconds. */
-static struct wsr_completion await(struct bench *b, uint64_t token)
-{
-    uint64_t deadline_ns = soon(b->driver, 10000);
-    for (unsigned at = 0;; at++) {
-        while (at == b->log_count) {
-            assert_true(b->log_count < LOG_MAX - 64);
-            assert_true(b->driver->ops->now(b->driver) < deadline_ns);
-            int n = b->driver->ops->wait(b->driver, b->log + b->log_count, 64, deadline_ns);
-            assert_true(n >= 0);
-            b->log_count += (unsigned)n;
-        }
-        if (b->log[at].token == token) {
-            struct wsr_completion found = b->log[at];
-            memmove(b->log + at, b->log + at + 1, (b->log_count - at - 1) * sizeof *b->log);
-            b->log_count--;
-            return found;
-        }
-    }
-}
+#define BUFFERS_COUNT 8u
 
 /* Tests of a kernel that has no direct descriptors to give end here. */
 static void need_direct(void)
@@ -68,14 +29,8 @@ static void need_direct(void)
 
 static void set_up_with(struct bench *b, const struct wsr_uring_options *options)
 {
-    struct wsr_uring_report report;
     need_direct();
-    *b = (struct bench){ .listener = -1, .client = -1, .server = -1 };
-    if (wsr_uring_create(&b->driver, options, &report) != 0)
-        fail_msg("%s", report.text);
-    assert_int_equal(report.direct_count, options->direct_count);
-    b->memory = malloc(BUFFERS_COUNT * BUFFER_BYTES);
-    assert_int_equal(b->driver->ops->provide(b->driver, b->memory, BUFFER_BYTES, BUFFERS_COUNT), 0);
+    assert_int_equal(bench_open(b, options, BUFFERS_COUNT).direct_count, options->direct_count);
 }
 
 static void set_up(struct bench *b, uint32_t direct_count)
@@ -84,67 +39,19 @@ static void set_up(struct bench *b, uint32_t direct_count)
     set_up_with(b, &options);
 }
 
-static void tear_down(struct bench *b)
-{
-    b->driver->ops->destroy(b->driver);
-    free(b->memory);
-}
-
-static void start_listening(struct bench *b)
-{
-    uint16_t port = 0;
-    b->address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    b->listener = b->driver->ops->listen(b->driver, (struct sockaddr *)&b->address, sizeof b->address, 128, &port);
-    assert_true(b->listener >= 0);
-    b->address.sin_port = htons(port);
-    b->driver->ops->accept(b->driver, b->listener, ACCEPT);
-}
-
 static wsr_file open_tcp(struct bench *b)
 {
     struct wsr_driver_setup setup = { .family = AF_INET, .nodelay = true };
     return b->driver->ops->open(b->driver, &setup);
 }
 
-/* One more connection: both ends. */
-static void make_pair(struct bench *b, wsr_file *client, wsr_file *server)
-{
-    if (b->listener < 0)
-        start_listening(b);
-    *client = open_tcp(b);
-    assert_true(*client >= 0);
-    b->driver->ops->connect(b->driver, *client, (struct sockaddr *)&b->address, sizeof b->address, CONNECT);
-    assert_int_equal(await(b, CONNECT).result, 0);
-    struct wsr_completion accepted = await(b, ACCEPT);
-    assert_true(accepted.result >= 0);
-    assert_int_equal(accepted.flags, WSR_COMPLETION_MORE);
-    *server = accepted.result;
-}
-
-static void send_bytes(struct bench *b, wsr_file file, const void *data, size_t len, uint64_t token)
-{
-    struct iovec part = { (void *)(uintptr_t)data, len };
-    b->driver->ops->send(b->driver, file, &part, 1, token);
-}
-
 /* @text arrives by the receive in flight that has @token. */
 static void expect_bytes(struct bench *b, uint64_t token, const char *text)
 {
-    struct wsr_completion got = await(b, token);
+    struct wsr_completion got = bench_await(b, token);
     assert_int_equal(got.result, strlen(text));
-    assert_memory_equal(b->memory + got.buffer * BUFFER_BYTES, text, strlen(text));
+    assert_memory_equal(b->memory + got.buffer * BENCH_BUFFER_BYTES, text, strlen(text));
     b->driver->ops->give(b->driver, got.buffer);
-}
-
-static unsigned open_descriptors(void)
-{
-    unsigned count = 0;
-    DIR *dir = opendir("/proc/self/fd");
-    assert_non_null(dir);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
 }
 
 /* Nobody may open one descriptor more. */
@@ -169,29 +76,29 @@ static void every_operation_works_on_a_slot_and_none_is_an_open_file(void **stat
     struct bench b;
     uint8_t into[8];
     set_up(&b, 4);
-    start_listening(&b);
-    unsigned before = open_descriptors();
-    make_pair(&b, &b.client, &b.server);
+    bench_listen(&b);
+    unsigned before = files_open();
+    bench_pair(&b, &b.client, &b.server);
     assert_true(wsr_uring_direct_is(b.client) && wsr_uring_direct_is(b.server));
     assert_false(wsr_uring_direct_is(b.listener));
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(files_open(), before);
     assert_non_null(strstr(b.driver->ops->features(b.driver), "direct_files"));
 
     b.driver->ops->recv(b.driver, b.server, RECV);
-    send_bytes(&b, b.client, "hello", 5, SEND);
+    bench_send(&b, b.client, "hello", 5, SEND);
     expect_bytes(&b, RECV, "hello");
     char letters[] = "abcd";
     struct iovec parts[3] = { { letters, 1 }, { letters + 1, 2 }, { letters + 3, 1 } };
     b.driver->ops->send(b.driver, b.client, parts, 3, SEND);
     expect_bytes(&b, RECV, "abcd");
     b.driver->ops->recv_into(b.driver, b.client, into, sizeof into, INTO);
-    send_bytes(&b, b.server, "back", 4, SEND);
-    assert_int_equal(await(&b, INTO).result, 4);
+    bench_send(&b, b.server, "back", 4, SEND);
+    assert_int_equal(bench_await(&b, INTO).result, 4);
     assert_memory_equal(into, "back", 4);
     b.driver->ops->cancel(b.driver, RECV);
-    assert_int_equal(await(&b, RECV).result, -ECANCELED);
-    assert_int_equal(open_descriptors(), before);
-    tear_down(&b);
+    assert_int_equal(bench_await(&b, RECV).result, -ECANCELED);
+    assert_int_equal(files_open(), before);
+    bench_close(&b);
 }
 
 /* The reason for the trial at the start: older kernels would keep the closed one open for the idle one's receive. */
@@ -201,20 +108,20 @@ static void a_closed_socket_ends_its_connection_while_older_receives_go_on(void 
     struct bench b;
     wsr_file client, server;
     set_up(&b, 4);
-    make_pair(&b, &b.client, &b.server);
+    bench_pair(&b, &b.client, &b.server);
     b.driver->ops->recv(b.driver, b.client, OTHER);
     b.driver->ops->recv(b.driver, b.server, OTHER);
-    make_pair(&b, &client, &server);
+    bench_pair(&b, &client, &server);
     b.driver->ops->recv(b.driver, server, RECV);
     b.driver->ops->close(b.driver, client);
-    struct wsr_completion end = await(&b, RECV);
+    struct wsr_completion end = bench_await(&b, RECV);
     assert_int_equal(end.result, 0);
     assert_int_equal(end.flags & WSR_COMPLETION_MORE, 0);
     b.driver->ops->close(b.driver, server);
 
-    send_bytes(&b, b.client, "still", 5, SEND);
+    bench_send(&b, b.client, "still", 5, SEND);
     expect_bytes(&b, OTHER, "still");
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void slots_are_used_again_and_again(void **state)
@@ -222,23 +129,23 @@ static void slots_are_used_again_and_again(void **state)
     (void)state;
     struct bench b;
     set_up(&b, 3);
-    start_listening(&b);
-    unsigned before = open_descriptors();
+    bench_listen(&b);
+    unsigned before = files_open();
     for (unsigned i = 0; i < 200; i++) {
         char text[16];
-        make_pair(&b, &b.client, &b.server);
+        bench_pair(&b, &b.client, &b.server);
         b.driver->ops->recv(b.driver, b.server, RECV);
         snprintf(text, sizeof text, "lap %u", i);
-        send_bytes(&b, b.client, text, strlen(text), SEND);
+        bench_send(&b, b.client, text, strlen(text), SEND);
         expect_bytes(&b, RECV, text);
         b.driver->ops->close(b.driver, b.client);
-        assert_int_equal(await(&b, RECV).result, 0);
+        assert_int_equal(bench_await(&b, RECV).result, 0);
         b.driver->ops->close(b.driver, b.server);
         while (b.log_count > 0)
-            await(&b, b.log[0].token);
+            bench_await(&b, b.log[0].token);
     }
-    assert_int_equal(open_descriptors(), before);
-    tear_down(&b);
+    assert_int_equal(files_open(), before);
+    bench_close(&b);
 }
 
 static void a_full_table_says_so_and_has_room_again_after_a_close(void **state)
@@ -247,7 +154,7 @@ static void a_full_table_says_so_and_has_room_again_after_a_close(void **state)
     struct bench b;
     wsr_file files[5];
     set_up(&b, 5);
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     for (unsigned i = 0; i < 5; i++) {
         files[i] = open_tcp(&b);
         for (unsigned k = 0; k < i; k++)
@@ -260,8 +167,8 @@ static void a_full_table_says_so_and_has_room_again_after_a_close(void **state)
     wsr_file first = open_tcp(&b), second = open_tcp(&b);
     assert_true((first == files[1] && second == files[3]) || (first == files[3] && second == files[1]));
     assert_int_equal(open_tcp(&b), -EMFILE);
-    assert_int_equal(open_descriptors(), before);
-    tear_down(&b);
+    assert_int_equal(files_open(), before);
+    bench_close(&b);
 }
 
 /* One that finds no slot is closed, and accepting goes on. */
@@ -271,21 +178,21 @@ static void accepting_goes_on_after_a_full_table(void **state)
     struct bench b;
     uint8_t byte;
     set_up(&b, 2);
-    start_listening(&b);
+    bench_listen(&b);
     b.client = open_tcp(&b);
     wsr_file other = open_tcp(&b);
     b.driver->ops->connect(b.driver, b.client, (struct sockaddr *)&b.address, sizeof b.address, CONNECT);
-    assert_int_equal(await(&b, CONNECT).result, 0);
-    struct wsr_completion refused = await(&b, ACCEPT);
+    assert_int_equal(bench_await(&b, CONNECT).result, 0);
+    struct wsr_completion refused = bench_await(&b, ACCEPT);
     assert_int_equal(refused.result, -EMFILE);
     assert_int_equal(refused.flags, WSR_COMPLETION_MORE);
     b.driver->ops->recv_into(b.driver, b.client, &byte, 1, INTO);
-    assert_int_equal(await(&b, INTO).result, 0);
+    assert_int_equal(bench_await(&b, INTO).result, 0);
     b.driver->ops->close(b.driver, b.client);
     b.driver->ops->connect(b.driver, other, (struct sockaddr *)&b.address, sizeof b.address, CONNECT);
-    assert_int_equal(await(&b, CONNECT).result, 0);
-    assert_true(await(&b, ACCEPT).result >= 0);
-    tear_down(&b);
+    assert_int_equal(bench_await(&b, CONNECT).result, 0);
+    assert_true(bench_await(&b, ACCEPT).result >= 0);
+    bench_close(&b);
 }
 
 static void unix_sockets_stay_plain_beside_slots(void **state)
@@ -303,15 +210,15 @@ static void unix_sockets_stay_plain_beside_slots(void **state)
     assert_true(b.client >= 0);
     assert_false(wsr_uring_direct_is(b.client));
     b.driver->ops->connect(b.driver, b.client, (struct sockaddr *)&address, bytes, CONNECT);
-    assert_int_equal(await(&b, CONNECT).result, 0);
-    b.server = await(&b, ACCEPT).result;
+    assert_int_equal(bench_await(&b, CONNECT).result, 0);
+    b.server = bench_await(&b, ACCEPT).result;
     assert_true(wsr_uring_direct_is(b.server));
     b.driver->ops->recv(b.driver, b.server, RECV);
-    send_bytes(&b, b.client, "plain", 5, SEND);
+    bench_send(&b, b.client, "plain", 5, SEND);
     expect_bytes(&b, RECV, "plain");
     b.driver->ops->close(b.driver, b.client);
-    assert_int_equal(await(&b, RECV).result, 0);
-    tear_down(&b);
+    assert_int_equal(bench_await(&b, RECV).result, 0);
+    bench_close(&b);
 }
 
 /* ---- Shutdown ---- */
@@ -323,25 +230,25 @@ static void shutdown_ends_one_direction_at_once(void **state)
     wsr_file client, server;
     uint8_t into[8];
     set_up(&b, 4);
-    make_pair(&b, &b.client, &b.server);
-    make_pair(&b, &client, &server);
+    bench_pair(&b, &b.client, &b.server);
+    bench_pair(&b, &client, &server);
     b.driver->ops->recv(b.driver, b.server, RECV);
     b.driver->ops->recv(b.driver, server, OTHER);
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     /* Two of them before the next wait, each for its own socket. */
     assert_int_equal(b.driver->ops->shutdown(b.driver, b.client), 0);
     assert_int_equal(b.driver->ops->shutdown(b.driver, client), 0);
-    assert_int_equal(open_descriptors(), before);
-    assert_int_equal(await(&b, RECV).result, 0);
-    assert_int_equal(await(&b, OTHER).result, 0);
+    assert_int_equal(files_open(), before);
+    assert_int_equal(bench_await(&b, RECV).result, 0);
+    assert_int_equal(bench_await(&b, OTHER).result, 0);
 
     b.driver->ops->recv_into(b.driver, b.client, into, sizeof into, INTO);
-    send_bytes(&b, b.server, "late", 4, SEND);
-    assert_int_equal(await(&b, INTO).result, 4);
-    send_bytes(&b, b.client, "x", 1, OTHER);
-    assert_int_equal(await(&b, OTHER).result, -EPIPE);
-    assert_int_equal(open_descriptors(), before);
-    tear_down(&b);
+    bench_send(&b, b.server, "late", 4, SEND);
+    assert_int_equal(bench_await(&b, INTO).result, 4);
+    bench_send(&b, b.client, "x", 1, OTHER);
+    assert_int_equal(bench_await(&b, OTHER).result, -EPIPE);
+    assert_int_equal(files_open(), before);
+    bench_close(&b);
 }
 
 static void a_shutdown_that_fails_is_an_errno_and_leaves_nothing(void **state)
@@ -349,19 +256,19 @@ static void a_shutdown_that_fails_is_an_errno_and_leaves_nothing(void **state)
     (void)state;
     struct bench b;
     set_up(&b, 3);
-    make_pair(&b, &b.client, &b.server);
+    bench_pair(&b, &b.client, &b.server);
     wsr_file unconnected = open_tcp(&b);
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     assert_int_equal(b.driver->ops->shutdown(b.driver, unconnected), -ENOTCONN);
     struct rlimit limit = exhaust_descriptors();
     assert_int_equal(b.driver->ops->shutdown(b.driver, b.client), -EMFILE);
     setrlimit(RLIMIT_NOFILE, &limit);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(files_open(), before);
     assert_int_equal(b.driver->ops->shutdown(b.driver, b.client), 0);
     b.driver->ops->recv(b.driver, b.server, RECV);
-    assert_int_equal(await(&b, RECV).result, 0);
-    assert_int_equal(open_descriptors(), before);
-    tear_down(&b);
+    assert_int_equal(bench_await(&b, RECV).result, 0);
+    assert_int_equal(files_open(), before);
+    bench_close(&b);
 }
 
 /* With no room for its completion the descriptor comes later, and is closed then. */
@@ -371,18 +278,18 @@ static void a_shutdown_behind_a_full_completion_queue_gives_up_and_leaks_nothing
     const struct wsr_uring_options small = { .entries_count = 8, .completions_count = 8, .direct_count = 4 };
     struct bench b;
     set_up_with(&b, &small);
-    make_pair(&b, &b.client, &b.server);
-    unsigned before = open_descriptors();
+    bench_pair(&b, &b.client, &b.server);
+    unsigned before = files_open();
     /* Never taken before the shutdown: each submits at once, as the queue is that short. */
     for (unsigned i = 0; i < 24; i++)
-        send_bytes(&b, b.client, "x", 1, SEND);
+        bench_send(&b, b.client, "x", 1, SEND);
     assert_int_equal(b.driver->ops->shutdown(b.driver, b.client), -EBUSY);
     for (unsigned i = 0; i < 24; i++)
-        assert_int_equal(await(&b, SEND).result, 1);
+        assert_int_equal(bench_await(&b, SEND).result, 1);
     assert_int_equal(b.driver->ops->wait(b.driver, b.log, 8, 0), 0);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(files_open(), before);
     assert_int_equal(b.driver->ops->shutdown(b.driver, b.client), 0);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 /* ---- Life ---- */
@@ -393,7 +300,7 @@ static void open_before_there_is_an_owner(struct bench *b)
     set_up_with(b, &options);
     assert_true(wsr_uring_direct_is(b->client = open_tcp(b)));
     b->driver->ops->close(b->driver, b->client);
-    start_listening(b);
+    bench_listen(b);
     b->client = open_tcp(b);
     b->driver->ops->connect(b->driver, b->client, (struct sockaddr *)&b->address, sizeof b->address, CONNECT);
 }
@@ -401,10 +308,10 @@ static void open_before_there_is_an_owner(struct bench *b)
 static void *own_and_talk(void *argument)
 {
     struct bench *b = argument;
-    assert_int_equal(await(b, CONNECT).result, 0);
-    b->server = await(b, ACCEPT).result;
+    assert_int_equal(bench_await(b, CONNECT).result, 0);
+    b->server = bench_await(b, ACCEPT).result;
     b->driver->ops->recv(b->driver, b->server, RECV);
-    send_bytes(b, b->client, "owner", 5, SEND);
+    bench_send(b, b->client, "owner", 5, SEND);
     expect_bytes(b, RECV, "owner");
     assert_true(wsr_uring_direct_is(open_tcp(b)));
     return NULL;
@@ -418,7 +325,7 @@ static void the_table_belongs_to_the_thread_that_waits_first(void **state)
     open_before_there_is_an_owner(&b);
     assert_int_equal(pthread_create(&thread, NULL, own_and_talk, &b), 0);
     pthread_join(thread, NULL);
-    tear_down(&b);                            /* from here, after its end */
+    bench_close(&b);                            /* from here, after its end */
 }
 
 static void destroy_closes_what_is_in_the_table(void **state)
@@ -427,7 +334,7 @@ static void destroy_closes_what_is_in_the_table(void **state)
     struct bench b;
     char byte;
     set_up(&b, 4);
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t bytes = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -436,15 +343,15 @@ static void destroy_closes_what_is_in_the_table(void **state)
     assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &bytes), 0);
     b.client = open_tcp(&b);
     b.driver->ops->connect(b.driver, b.client, (struct sockaddr *)&address, sizeof address, CONNECT);
-    assert_int_equal(await(&b, CONNECT).result, 0);
+    assert_int_equal(bench_await(&b, CONNECT).result, 0);
     int server = accept(listener, NULL, NULL);
     assert_true(server >= 0);
     b.driver->ops->recv(b.driver, b.client, RECV);
-    tear_down(&b);
+    bench_close(&b);
     assert_int_equal(recv(server, &byte, 1, MSG_DONTWAIT), 0);
     close(server);
     close(listener);
-    assert_int_equal(open_descriptors(), before - 2);      /* the ring and its eventfd have gone */
+    assert_int_equal(files_open(), before - 2);      /* the ring and its eventfd have gone */
 }
 
 static void a_table_is_as_large_as_the_limit_of_open_files_at_most(void **state)
@@ -476,12 +383,12 @@ static void switched_off_it_refuses_the_driver_that_asks_for_it(void **state)
     const struct wsr_uring_options options = { .direct_count = 4 };
     struct wsr_uring_report report;
     struct wsr_driver *driver;
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     setenv("WSRING_URING_OFF", "direct_files", 1);
     assert_int_equal(wsr_uring_create(&driver, &options, &report), WSR_ERR_NOT_SUPPORTED);
     assert_non_null(strstr(report.text, "WSRING_URING_OFF"));
     assert_non_null(strstr(report.missing, "direct_files"));
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(files_open(), before);
     assert_int_equal(wsr_uring_create(&driver, NULL, &report), 0);
     assert_int_equal(report.direct_count, 0);
     assert_null(strstr(report.missing, "direct_files"));       /* not missed: nobody has asked for it */
@@ -499,13 +406,13 @@ static void an_older_kernel_refuses_with_the_version_that_is_needed(void **state
     const struct wsr_uring_options options = { .direct_count = 4 };
     struct wsr_uring_report report;
     struct wsr_driver *driver;
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     if (wsr_uring_direct_try() != -EOPNOTSUPP)
         skip();
     assert_int_equal(wsr_uring_create(&driver, &options, &report), WSR_ERR_NOT_SUPPORTED);
     assert_non_null(strstr(report.text, "Linux 6.13"));
     assert_non_null(strstr(report.text, "ulimit -n"));
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(files_open(), before);
     wsr_uring_probe(&report);
     assert_int_equal(report.error, 0);
     assert_non_null(strstr(report.missing, "direct_files"));
@@ -515,13 +422,13 @@ static void an_older_kernel_refuses_with_the_version_that_is_needed(void **state
 static void the_trial_tells_that_it_has_no_descriptor_and_leaves_none_behind(void **state)
 {
     (void)state;
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     struct rlimit limit = exhaust_descriptors();
     assert_int_equal(wsr_uring_direct_try(), -EMFILE);
     setrlimit(RLIMIT_NOFILE, &limit);
     int known = wsr_uring_direct_try();
     assert_true(known == 0 || known == -EOPNOTSUPP);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(files_open(), before);
     limit = exhaust_descriptors();
     assert_int_equal(wsr_uring_direct_try(), known);
     setrlimit(RLIMIT_NOFILE, &limit);

@@ -68,6 +68,14 @@ static void tear_down(struct bench *b)
     close(b->listener);
 }
 
+/* Until the driver has something to hand out; bytes of a place were taken from their socket then. */
+static void await_ready(struct bench *b)
+{
+    uint64_t deadline_ns = soon(b);
+    while (!b->driver->ops->ready(b->driver))
+        assert_true(b->driver->ops->now(b->driver) < deadline_ns);
+}
+
 /* The next completion, waiting for it as a spinning owner does. */
 static struct wsr_completion spin(struct bench *b)
 {
@@ -78,8 +86,8 @@ static struct wsr_completion spin(struct bench *b)
         assert_in_range(n, 0, 1);
         if (n == 1)
             return done;
-        while (!b->driver->ops->ready(b->driver))
-            assert_true(b->driver->ops->now(b->driver) < deadline_ns);
+        assert_true(b->driver->ops->now(b->driver) < deadline_ns);
+        await_ready(b);
     }
 }
 
@@ -222,15 +230,12 @@ static void held_bytes_are_not_overtaken_by_the_ring(void **state)
     set_up(&b, WSR_URING_SPINS, BUFFERS_COUNT);
     connect_pair(&b);
     say(&b, 0, "first");
-    uint64_t deadline_ns = soon(&b);
-    while (!b.driver->ops->ready(b.driver))          /* has taken them */
-        assert_true(b.driver->ops->now(b.driver) < deadline_ns);
+    await_ready(&b);
     struct wsr_completion first;
     assert_int_equal(b.driver->ops->wait(b.driver, &first, 1, WSR_NEVER), 1);        /* does not sleep over them */
     assert_int_equal(first.result, 5);
     say(&b, 0, "second");
-    while (!b.driver->ops->ready(b.driver))
-        assert_true(b.driver->ops->now(b.driver) < deadline_ns);
+    await_ready(&b);
     say(&b, 0, "third");
     struct wsr_driver_setup setup = { .family = AF_INET };
     for (unsigned i = 0; i < WSR_URING_HOT_FILES; i++)
@@ -289,9 +294,7 @@ static void what_was_taken_before_a_cancel_comes_before_its_end(void **state)
     set_up(&b, WSR_URING_SPINS, BUFFERS_COUNT);
     connect_pair(&b);
     say(&b, 0, "taken");
-    uint64_t deadline_ns = soon(&b);
-    while (!b.driver->ops->ready(b.driver))
-        assert_true(b.driver->ops->now(b.driver) < deadline_ns);
+    await_ready(&b);
     b.driver->ops->cancel(b.driver, RECV);
     expect_bytes(&b, 0, "taken");
     expect_end(&b, 0, -ECANCELED);
@@ -308,9 +311,7 @@ static void a_driver_can_end_with_bytes_that_nobody_took(void **state)
         set_up(&b, WSR_URING_SPINS, BUFFERS_COUNT);
         connect_pair(&b);
         say(&b, 0, "unread");
-        uint64_t deadline_ns = soon(&b);
-        while (!b.driver->ops->ready(b.driver))
-            assert_true(b.driver->ops->now(b.driver) < deadline_ns);
+        await_ready(&b);
         if (way > 0)
             b.driver->ops->cancel(b.driver, RECV);
         if (way > 1)
@@ -440,22 +441,28 @@ static void a_sleep_ends_when_bytes_come_also_behind_a_full_queue(void **state)
     tear_down(&b);
 }
 
+/* The first receive ends, its file is closed, and the peer sees that. */
+static void cancel_and_close(struct bench *b)
+{
+    char byte;
+    b->driver->ops->cancel(b->driver, RECV);
+    expect_end(b, 0, -ECANCELED);
+    b->driver->ops->close(b->driver, b->files[0]);
+    struct pollfd end = { .fd = b->peers[0], .events = POLLIN };
+    assert_int_equal(poll(&end, 1, 10000), 1);
+    assert_int_equal(recv(b->peers[0], &byte, 1, 0), 0);
+}
+
 /* A watch that is left from a sleep must not keep the connection open. */
 static void a_watched_socket_can_be_cancelled_and_closed(void **state)
 {
     static struct bench b;
     struct wsr_completion got;
-    char byte;
     (void)state;
     set_up(&b, WSR_URING_SPINS, BUFFERS_COUNT);
     connect_pair(&b);
     assert_int_equal(b.driver->ops->wait(b.driver, &got, 1, b.driver->ops->now(b.driver) + WSR_NS_PER_MS), 0);
-    b.driver->ops->cancel(b.driver, RECV);
-    expect_end(&b, 0, -ECANCELED);
-    b.driver->ops->close(b.driver, b.files[0]);
-    struct pollfd end = { .fd = b.peers[0], .events = POLLIN };
-    assert_int_equal(poll(&end, 1, 10000), 1);
-    assert_int_equal(recv(b.peers[0], &byte, 1, 0), 0);
+    cancel_and_close(&b);
     tear_down(&b);
 }
 
@@ -463,19 +470,13 @@ static void a_watched_socket_goes_to_the_ring_and_can_be_closed(void **state)
 {
     static struct bench b;
     struct wsr_completion got;
-    char byte;
     (void)state;
     set_up(&b, WSR_URING_SPINS, BUFFERS_COUNT);
     connect_pair(&b);
     assert_int_equal(b.driver->ops->wait(b.driver, &got, 1, b.driver->ops->now(b.driver) + WSR_NS_PER_MS), 0);
     while (b.pairs_count < PAIRS_MAX)
         connect_pair(&b);
-    b.driver->ops->cancel(b.driver, RECV);
-    expect_end(&b, 0, -ECANCELED);
-    b.driver->ops->close(b.driver, b.files[0]);
-    struct pollfd end = { .fd = b.peers[0], .events = POLLIN };
-    assert_int_equal(poll(&end, 1, 10000), 1);
-    assert_int_equal(recv(b.peers[0], &byte, 1, 0), 0);
+    cancel_and_close(&b);
     tear_down(&b);
 }
 

@@ -25,101 +25,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/uring.h"
 #include "engine/uring_probe.h"
+#include "tests/support/bench.h"
+#include "tests/support/files.h"
 
-enum {
-    CONNECT = 1, ACCEPT, RECV, SEND, INTO,
-    BUFFER_BYTES = 512,
-    LOG_MAX = 4096
-};
-
-/* What one test has: a driver with buffers, a listener, both ends of one connection, and what completed. */
-struct bench {
-    struct wsr_driver *driver;
-    uint8_t *memory;
-    unsigned buffers_count;
-    struct sockaddr_in address;
-    wsr_file listener, client, server;
-    struct wsr_completion log[LOG_MAX];
-    unsigned log_count, log_taken;
-};
-
-static uint64_t soon(struct wsr_driver *driver, uint64_t ms)
-{
-    return driver->ops->now(driver) + ms * WSR_NS_PER_MS;
-}
-
-/* The next completion of @token; others stay in the log. Fails the test after ten seconds. */
-static struct wsr_completion await(struct bench *b, uint64_t token)
-{
-    uint64_t deadline_ns = soon(b->driver, 10000);
-    for (unsigned at = 0;; at++) {
-        while (at == b->log_count) {
-            assert_true(b->log_count < LOG_MAX - 64);
-            assert_true(b->driver->ops->now(b->driver) < deadline_ns);
-            int n = b->driver->ops->wait(b->driver, b->log + b->log_count, 64, deadline_ns);
-            assert_true(n >= 0);
-            b->log_count += (unsigned)n;
-        }
-        if (b->log[at].token == token) {
-            struct wsr_completion found = b->log[at];
-            memmove(b->log + at, b->log + at + 1, (b->log_count - at - 1) * sizeof *b->log);
-            b->log_count--;
-            return found;
-        }
-    }
-}
-
-static void set_up(struct bench *b, const struct wsr_uring_options *options, unsigned buffers_count)
-{
-    *b = (struct bench){ .listener = -1, .client = -1, .server = -1, .buffers_count = buffers_count };
-    assert_int_equal(wsr_uring_create(&b->driver, options, NULL), 0);
-    b->memory = malloc((size_t)buffers_count * BUFFER_BYTES);
-    assert_int_equal(b->driver->ops->provide(b->driver, b->memory, BUFFER_BYTES, buffers_count), 0);
-}
-
-static void tear_down(struct bench *b)
-{
-    b->driver->ops->destroy(b->driver);
-    free(b->memory);
-}
-
-static void start_listening(struct bench *b)
-{
-    uint16_t port = 0;
-    b->address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    b->listener = b->driver->ops->listen(b->driver, (struct sockaddr *)&b->address, sizeof b->address, 128, &port);
-    assert_true(b->listener >= 0);
-    assert_true(port != 0);
-    b->address.sin_port = htons(port);
-    b->driver->ops->accept(b->driver, b->listener, ACCEPT);
-}
-
-static wsr_file start_connecting(struct bench *b, uint64_t token)
-{
-    struct wsr_driver_setup setup = { .family = AF_INET, .nodelay = true };
-    wsr_file file = b->driver->ops->open(b->driver, &setup);
-    assert_true(file >= 0);
-    b->driver->ops->connect(b->driver, file, (struct sockaddr *)&b->address, sizeof b->address, token);
-    return file;
-}
-
+/* The listener, and both ends of the connection that bench has room for. */
 static void make_pair(struct bench *b)
 {
-    start_listening(b);
-    b->client = start_connecting(b, CONNECT);
-    assert_int_equal(await(b, CONNECT).result, 0);
-    struct wsr_completion accepted = await(b, ACCEPT);
-    assert_true(accepted.result >= 0);
-    assert_int_equal(accepted.flags, WSR_COMPLETION_MORE);
-    b->server = accepted.result;
-}
-
-static void send_bytes(struct bench *b, wsr_file file, const void *data, size_t len, uint64_t token)
-{
-    struct iovec part = { (void *)(uintptr_t)data, len };
-    b->driver->ops->send(b->driver, file, &part, 1, token);
+    bench_pair(b, &b->client, &b->server);
 }
 
 /* ---- Connections ---- */
@@ -128,16 +41,16 @@ static void connect_accept_send_recv_and_end_of_stream(void **state)
 {
     (void)state;
     struct bench b;
-    set_up(&b, NULL, 8);
+    bench_open(&b, NULL, 8);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.server, RECV);
-    send_bytes(&b, b.client, "hello", 5, SEND);
-    struct wsr_completion got = await(&b, RECV);
+    bench_send(&b, b.client, "hello", 5, SEND);
+    struct wsr_completion got = bench_await(&b, RECV);
     assert_int_equal(got.result, 5);
     assert_int_equal(got.flags, WSR_COMPLETION_MORE | WSR_COMPLETION_BUFFER);
-    assert_memory_equal(b.memory + got.buffer * BUFFER_BYTES, "hello", 5);
+    assert_memory_equal(b.memory + got.buffer * BENCH_BUFFER_BYTES, "hello", 5);
     b.driver->ops->give(b.driver, got.buffer);
-    assert_int_equal(await(&b, SEND).result, 5);
+    assert_int_equal(bench_await(&b, SEND).result, 5);
 
     int nodelay = 0;
     socklen_t bytes = sizeof nodelay;
@@ -145,57 +58,57 @@ static void connect_accept_send_recv_and_end_of_stream(void **state)
     assert_true(nodelay != 0);
 
     assert_int_equal(b.driver->ops->shutdown(b.driver, b.client), 0);
-    got = await(&b, RECV);
+    got = bench_await(&b, RECV);
     assert_int_equal(got.result, 0);
     assert_int_equal(got.flags & WSR_COMPLETION_MORE, 0);
     b.driver->ops->close(b.driver, b.client);
     b.driver->ops->close(b.driver, b.server);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void a_refused_connection_completes_with_its_errno(void **state)
 {
     (void)state;
     struct bench b;
-    set_up(&b, NULL, 2);
-    start_listening(&b);
+    bench_open(&b, NULL, 2);
+    bench_listen(&b);
     b.driver->ops->cancel(b.driver, ACCEPT);
-    assert_int_equal(await(&b, ACCEPT).result, -ECANCELED);
+    assert_int_equal(bench_await(&b, ACCEPT).result, -ECANCELED);
     b.driver->ops->close(b.driver, b.listener);
-    b.client = start_connecting(&b, CONNECT);
-    assert_int_equal(await(&b, CONNECT).result, -ECONNREFUSED);
-    tear_down(&b);
+    b.client = bench_connect(&b, CONNECT);
+    assert_int_equal(bench_await(&b, CONNECT).result, -ECONNREFUSED);
+    bench_close(&b);
 }
 
 static void a_source_address_is_bound(void **state)
 {
     (void)state;
     struct bench b;
-    set_up(&b, NULL, 2);
-    start_listening(&b);
+    bench_open(&b, NULL, 2);
+    bench_listen(&b);
     struct sockaddr_in source = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 8) };
     struct wsr_driver_setup setup = { AF_INET, true, (struct sockaddr *)&source, sizeof source };
     b.client = b.driver->ops->open(b.driver, &setup);
     assert_true(b.client >= 0);
     b.driver->ops->connect(b.driver, b.client, (struct sockaddr *)&b.address, sizeof b.address, CONNECT);
-    assert_int_equal(await(&b, CONNECT).result, 0);
-    b.server = await(&b, ACCEPT).result;
+    assert_int_equal(bench_await(&b, CONNECT).result, 0);
+    b.server = bench_await(&b, ACCEPT).result;
     struct sockaddr_in peer;
     socklen_t bytes = sizeof peer;
     assert_int_equal(getpeername(b.server, (struct sockaddr *)&peer, &bytes), 0);
     assert_int_equal(peer.sin_addr.s_addr, source.sin_addr.s_addr);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void a_foreign_source_address_is_an_errno(void **state)
 {
     (void)state;
     struct bench b;
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     struct sockaddr_in source = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0xC0000201) };    /* TEST-NET-1 */
     struct wsr_driver_setup setup = { AF_INET, false, (struct sockaddr *)&source, sizeof source };
     assert_int_equal(b.driver->ops->open(b.driver, &setup), -EADDRNOTAVAIL);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void unix_sockets_work(void **state)
@@ -207,7 +120,7 @@ static void unix_sockets_work(void **state)
     int len = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "wsring-uring-test-%d", (int)getpid());
     socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
 
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     b.listener = b.driver->ops->listen(b.driver, (struct sockaddr *)&address, bytes, 8, &port);
     assert_true(b.listener >= 0);
     assert_int_equal(port, 0);
@@ -216,12 +129,12 @@ static void unix_sockets_work(void **state)
     b.client = b.driver->ops->open(b.driver, &setup);
     assert_true(b.client >= 0);
     b.driver->ops->connect(b.driver, b.client, (struct sockaddr *)&address, bytes, CONNECT);
-    assert_int_equal(await(&b, CONNECT).result, 0);
-    b.server = await(&b, ACCEPT).result;
+    assert_int_equal(bench_await(&b, CONNECT).result, 0);
+    b.server = bench_await(&b, ACCEPT).result;
     b.driver->ops->recv(b.driver, b.client, RECV);
-    send_bytes(&b, b.server, "x", 1, SEND);
-    assert_int_equal(await(&b, RECV).result, 1);
-    tear_down(&b);
+    bench_send(&b, b.server, "x", 1, SEND);
+    assert_int_equal(bench_await(&b, RECV).result, 1);
+    bench_close(&b);
 }
 
 static void without_descriptors_open_and_accept_say_so(void **state)
@@ -230,22 +143,22 @@ static void without_descriptors_open_and_accept_say_so(void **state)
     struct bench b;
     struct wsr_driver_setup setup = { .family = AF_INET };
     struct rlimit before, tight;
-    set_up(&b, NULL, 2);
-    start_listening(&b);
-    b.client = start_connecting(&b, CONNECT);
+    bench_open(&b, NULL, 2);
+    bench_listen(&b);
+    b.client = bench_connect(&b, CONNECT);
     getrlimit(RLIMIT_NOFILE, &before);
     tight = before;
     tight.rlim_cur = (rlim_t)b.client + 1;
     setrlimit(RLIMIT_NOFILE, &tight);
     assert_int_equal(b.driver->ops->open(b.driver, &setup), -EMFILE);
-    struct wsr_completion refused = await(&b, ACCEPT);
+    struct wsr_completion refused = bench_await(&b, ACCEPT);
     setrlimit(RLIMIT_NOFILE, &before);
     assert_int_equal(refused.result, -EMFILE);
     assert_int_equal(refused.flags, 0);
-    start_connecting(&b, CONNECT);
+    bench_connect(&b, CONNECT);
     b.driver->ops->accept(b.driver, b.listener, ACCEPT);       /* not the end of the listener */
-    assert_true(await(&b, ACCEPT).result >= 0);
-    tear_down(&b);
+    assert_true(bench_await(&b, ACCEPT).result >= 0);
+    bench_close(&b);
 }
 
 /* ---- Receiving ---- */
@@ -254,17 +167,17 @@ static void empty_buffers_are_a_state_and_receiving_resumes(void **state)
 {
     (void)state;
     struct bench b;
-    uint8_t sent[5 * BUFFER_BYTES];
+    uint8_t sent[5 * BENCH_BUFFER_BYTES];
     uint8_t got[sizeof sent];
     size_t received = 0;
 
     for (size_t i = 0; i < sizeof sent; i++)
         sent[i] = (uint8_t)(i * 7 + i / 256);
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.server, RECV);
-    send_bytes(&b, b.client, sent, sizeof sent, SEND);
-    assert_int_equal(await(&b, SEND).result, sizeof sent);
+    bench_send(&b, b.client, sent, sizeof sent, SEND);
+    assert_int_equal(bench_await(&b, SEND).result, sizeof sent);
 
     unsigned exhausted = 0;
     while (received < sizeof sent) {
@@ -272,10 +185,10 @@ static void empty_buffers_are_a_state_and_receiving_resumes(void **state)
         unsigned held_count = 0;
         struct wsr_completion done;
         do {
-            done = await(&b, RECV);
+            done = bench_await(&b, RECV);
             if (done.result > 0) {
                 assert_true(done.flags & WSR_COMPLETION_BUFFER);
-                memcpy(got + received, b.memory + done.buffer * BUFFER_BYTES, (size_t)done.result);
+                memcpy(got + received, b.memory + done.buffer * BENCH_BUFFER_BYTES, (size_t)done.result);
                 received += (size_t)done.result;
                 assert_true(held_count < 2);
                 held[held_count++] = done.buffer;
@@ -292,7 +205,7 @@ static void empty_buffers_are_a_state_and_receiving_resumes(void **state)
     }
     assert_memory_equal(got, sent, sizeof sent);
     assert_int_equal(exhausted, 2);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void every_buffer_comes_back_many_times_round(void **state)
@@ -300,19 +213,19 @@ static void every_buffer_comes_back_many_times_round(void **state)
     (void)state;
     struct bench b;
     uint32_t stamp = 0;
-    set_up(&b, NULL, 4);
+    bench_open(&b, NULL, 4);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.server, RECV);
     for (unsigned round = 0; round < 70000; round++) {       /* past the 16 bits of the ring's tail */
-        send_bytes(&b, b.client, &round, sizeof round, SEND);
-        struct wsr_completion done = await(&b, RECV);
+        bench_send(&b, b.client, &round, sizeof round, SEND);
+        struct wsr_completion done = bench_await(&b, RECV);
         assert_int_equal(done.result, sizeof round);
-        memcpy(&stamp, b.memory + done.buffer * BUFFER_BYTES, sizeof stamp);
+        memcpy(&stamp, b.memory + done.buffer * BENCH_BUFFER_BYTES, sizeof stamp);
         assert_int_equal(stamp, round);
         b.driver->ops->give(b.driver, done.buffer);
-        assert_int_equal(await(&b, SEND).result, sizeof round);
+        assert_int_equal(bench_await(&b, SEND).result, sizeof round);
     }
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void recv_into_takes_once_into_the_callers_memory(void **state)
@@ -320,15 +233,15 @@ static void recv_into_takes_once_into_the_callers_memory(void **state)
     (void)state;
     struct bench b;
     char to[64] = { 0 };
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     make_pair(&b);
     b.driver->ops->recv_into(b.driver, b.server, to, sizeof to, INTO);
-    send_bytes(&b, b.client, "straight", 8, SEND);
-    struct wsr_completion done = await(&b, INTO);
+    bench_send(&b, b.client, "straight", 8, SEND);
+    struct wsr_completion done = bench_await(&b, INTO);
     assert_int_equal(done.result, 8);
     assert_int_equal(done.flags, 0);
     assert_string_equal(to, "straight");
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void buffers_are_provided_once_and_in_powers_of_two(void **state)
@@ -352,9 +265,9 @@ static void expect_bytes(struct bench *b, const uint8_t *want, size_t len)
 {
     size_t at = 0;
     while (at < len) {
-        struct wsr_completion done = await(b, RECV);
+        struct wsr_completion done = bench_await(b, RECV);
         if (done.result > 0) {
-            assert_memory_equal(b->memory + done.buffer * BUFFER_BYTES, want + at, (size_t)done.result);
+            assert_memory_equal(b->memory + done.buffer * BENCH_BUFFER_BYTES, want + at, (size_t)done.result);
             at += (size_t)done.result;
         }
         if (done.flags & WSR_COMPLETION_BUFFER)
@@ -372,13 +285,13 @@ static void a_send_far_over_the_socket_buffer_goes_out_whole(void **state)
     uint8_t *data = malloc(len);
     for (size_t i = 0; i < len; i++)
         data[i] = (uint8_t)(i * 31 + i / 4096);
-    set_up(&b, NULL, 64);
+    bench_open(&b, NULL, 64);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.server, RECV);
-    send_bytes(&b, b.client, data, len, SEND);
+    bench_send(&b, b.client, data, len, SEND);
     expect_bytes(&b, data, len);
-    assert_int_equal(await(&b, SEND).result, len);
-    tear_down(&b);
+    assert_int_equal(bench_await(&b, SEND).result, len);
+    bench_close(&b);
     free(data);
 }
 
@@ -390,7 +303,7 @@ static void the_parts_of_a_send_are_copied_and_keep_their_order(void **state)
     struct iovec parts[WSR_DRIVER_PARTS_MAX];
     for (size_t i = 0; i < sizeof want; i++)
         want[i] = (uint8_t)(i * 11);
-    set_up(&b, NULL, 64);
+    bench_open(&b, NULL, 64);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.server, RECV);
     /* Sixty times 256 parts are three arenas full. One send in flight per socket: each waits for the one before. */
@@ -400,9 +313,9 @@ static void the_parts_of_a_send_are_copied_and_keep_their_order(void **state)
         b.driver->ops->send(b.driver, b.client, parts, WSR_DRIVER_PARTS_MAX, SEND);
         memset(parts, 0xEE, sizeof parts);
         expect_bytes(&b, want, sizeof want);
-        assert_int_equal(await(&b, SEND).result, sizeof want);
+        assert_int_equal(bench_await(&b, SEND).result, sizeof want);
     }
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void a_full_arena_and_a_full_queue_submit_early(void **state)
@@ -415,41 +328,41 @@ static void a_full_arena_and_a_full_queue_submit_early(void **state)
     static uint8_t bytes[WSR_DRIVER_PARTS_MAX];
     struct iovec parts[WSR_DRIVER_PARTS_MAX];
 
-    set_up(&b, &options, 64);
-    start_listening(&b);
+    bench_open(&b, &options, 64);
+    bench_listen(&b);
     for (unsigned i = 0; i < PAIRS; i++)
-        clients[i] = start_connecting(&b, CONNECT);
+        clients[i] = bench_connect(&b, CONNECT);
     for (unsigned i = 0; i < PAIRS; i++) {
-        assert_int_equal(await(&b, CONNECT).result, 0);
-        assert_true(await(&b, ACCEPT).result >= 0);
+        assert_int_equal(bench_await(&b, CONNECT).result, 0);
+        assert_true(bench_await(&b, ACCEPT).result >= 0);
     }
     for (unsigned i = 0; i < WSR_DRIVER_PARTS_MAX; i++)
         parts[i] = (struct iovec){ bytes + i, 1 };
     for (unsigned i = 0; i < PAIRS; i++)        /* 40 x 256 parts, no wait between them */
         b.driver->ops->send(b.driver, clients[i], parts, WSR_DRIVER_PARTS_MAX, SEND);
     for (unsigned i = 0; i < PAIRS; i++)
-        assert_int_equal(await(&b, SEND).result, WSR_DRIVER_PARTS_MAX);
-    tear_down(&b);
+        assert_int_equal(bench_await(&b, SEND).result, WSR_DRIVER_PARTS_MAX);
+    bench_close(&b);
 }
 
 static void a_send_to_a_closed_peer_is_an_errno_and_no_signal(void **state)
 {
     (void)state;
     struct bench b;
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     make_pair(&b);
     struct linger hard = { 1, 0 };
     setsockopt(b.server, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     b.driver->ops->close(b.driver, b.server);
     int last = 0;
     for (unsigned i = 0; i < 3 && last >= 0; i++) {
-        send_bytes(&b, b.client, "x", 1, SEND);
-        last = await(&b, SEND).result;
+        bench_send(&b, b.client, "x", 1, SEND);
+        last = bench_await(&b, SEND).result;
     }
     assert_true(last == -EPIPE || last == -ECONNRESET);
-    send_bytes(&b, b.client, "x", 1, SEND);
-    assert_int_equal(await(&b, SEND).result, -EPIPE);
-    tear_down(&b);
+    bench_send(&b, b.client, "x", 1, SEND);
+    assert_int_equal(bench_await(&b, SEND).result, -EPIPE);
+    bench_close(&b);
 }
 
 /* ---- Cancelling and the end ---- */
@@ -460,27 +373,27 @@ static void cancel_ends_the_operation_of_the_token_and_no_other(void **state)
     struct bench b;
     size_t len = 64u << 20;
     uint8_t *data = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    set_up(&b, NULL, 8);
+    bench_open(&b, NULL, 8);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.client, RECV);
-    send_bytes(&b, b.client, data, len, SEND);
+    bench_send(&b, b.client, data, len, SEND);
     struct wsr_completion none[8];
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), 0);
     b.driver->ops->cancel(b.driver, RECV);
-    struct wsr_completion ended = await(&b, RECV);
+    struct wsr_completion ended = bench_await(&b, RECV);
     assert_int_equal(ended.result, -ECANCELED);
     assert_int_equal(ended.flags, 0);
     b.driver->ops->cancel(b.driver, SEND);
-    ended = await(&b, SEND);
+    ended = bench_await(&b, SEND);
     assert_true(ended.result == -ECANCELED || (ended.result > 0 && (size_t)ended.result < len));
     assert_int_equal(b.log_count, 0);           /* the cancel's own completion is nobody's business */
     b.driver->ops->close(b.driver, b.client);
 
-    wsr_file next = start_connecting(&b, CONNECT);      /* the accept goes on */
+    wsr_file next = bench_connect(&b, CONNECT);      /* the accept goes on */
     assert_true(next >= 0);
-    assert_int_equal(await(&b, CONNECT).result, 0);
-    assert_true(await(&b, ACCEPT).result >= 0);
-    tear_down(&b);
+    assert_int_equal(bench_await(&b, CONNECT).result, 0);
+    assert_true(bench_await(&b, ACCEPT).result >= 0);
+    bench_close(&b);
     munmap(data, len);
 }
 
@@ -489,31 +402,21 @@ static void cancel_without_operations_is_silent(void **state)
     (void)state;
     struct bench b;
     struct wsr_completion none[8];
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     make_pair(&b);
     b.driver->ops->cancel(b.driver, RECV);
-    assert_int_equal(b.driver->ops->wait(b.driver, none, 8, soon(b.driver, 20)), 0);
-    tear_down(&b);
-}
-
-static unsigned open_descriptors(void)
-{
-    unsigned count = 0;
-    DIR *directory = opendir("/proc/self/fd");
-    while (readdir(directory) != NULL)
-        count++;
-    closedir(directory);
-    return count;
+    assert_int_equal(b.driver->ops->wait(b.driver, none, 8, bench_soon(b.driver, 20)), 0);
+    bench_close(&b);
 }
 
 static void destroy_ends_what_is_in_flight_and_closes_what_is_open(void **state)
 {
     (void)state;
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     for (unsigned round = 0; round < 20; round++) {
         struct bench b;
         char into[16];
-        set_up(&b, NULL, 8);
+        bench_open(&b, NULL, 8);
         make_pair(&b);
         b.driver->ops->recv(b.driver, b.client, RECV);
         b.driver->ops->recv_into(b.driver, b.server, into, sizeof into, INTO);
@@ -521,10 +424,10 @@ static void destroy_ends_what_is_in_flight_and_closes_what_is_open(void **state)
             struct wsr_completion none[8];
             b.driver->ops->wait(b.driver, none, 8, 0);
         }
-        start_connecting(&b, CONNECT);
-        tear_down(&b);
+        bench_connect(&b, CONNECT);
+        bench_close(&b);
     }
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(files_open(), before);
 }
 
 static void no_kernel_worker_threads_appear(void **state)
@@ -532,11 +435,11 @@ static void no_kernel_worker_threads_appear(void **state)
     (void)state;
     struct bench b;
     char name[64];
-    set_up(&b, NULL, 8);
+    bench_open(&b, NULL, 8);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.server, RECV);
-    send_bytes(&b, b.client, "x", 1, SEND);
-    await(&b, RECV);
+    bench_send(&b, b.client, "x", 1, SEND);
+    bench_await(&b, RECV);
     DIR *tasks = opendir("/proc/self/task");
     for (struct dirent *task = readdir(tasks); task != NULL; task = readdir(tasks)) {
         char path[300];
@@ -549,7 +452,7 @@ static void no_kernel_worker_threads_appear(void **state)
         fclose(comm);
     }
     closedir(tasks);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 /* ---- Waiting ---- */
@@ -559,14 +462,14 @@ static void a_deadline_that_is_over_returns_nothing(void **state)
     (void)state;
     struct bench b;
     struct wsr_completion none[8];
-    set_up(&b, NULL, 2);
-    start_listening(&b);
+    bench_open(&b, NULL, 2);
+    bench_listen(&b);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), 0);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 1), 0);
-    uint64_t deadline_ns = soon(b.driver, 5);
+    uint64_t deadline_ns = bench_soon(b.driver, 5);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, deadline_ns), 0);
     assert_true(b.driver->ops->now(b.driver) >= deadline_ns);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void an_idle_wait_without_deadline_makes_no_system_call(void **state)
@@ -574,14 +477,14 @@ static void an_idle_wait_without_deadline_makes_no_system_call(void **state)
     (void)state;
     struct bench b;
     struct wsr_completion none[8];
-    set_up(&b, NULL, 2);
-    start_listening(&b);
+    bench_open(&b, NULL, 2);
+    bench_listen(&b);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), 0);
     uint64_t enters = b.driver->ops->counts(b.driver).enters;
     for (unsigned i = 0; i < 10; i++)
         assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), 0);
     assert_int_equal(b.driver->ops->counts(b.driver).enters, enters);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void ready_sees_completions_without_a_system_call(void **state)
@@ -589,19 +492,19 @@ static void ready_sees_completions_without_a_system_call(void **state)
     (void)state;
     struct bench b;
     struct wsr_completion none[8];
-    set_up(&b, NULL, 4);
+    bench_open(&b, NULL, 4);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.server, RECV);
     assert_true(b.driver->ops->ready(b.driver));         /* something to submit */
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), 0);
     assert_false(b.driver->ops->ready(b.driver));
     assert_int_equal(write(b.client, "y", 1), 1);
-    uint64_t deadline_ns = soon(b.driver, 10000);
+    uint64_t deadline_ns = bench_soon(b.driver, 10000);
     while (!b.driver->ops->ready(b.driver) && b.driver->ops->now(b.driver) < deadline_ns)
         usleep(100);
     assert_true(b.driver->ops->ready(b.driver));
-    assert_int_equal(await(&b, RECV).result, 1);
-    tear_down(&b);
+    assert_int_equal(bench_await(&b, RECV).result, 1);
+    bench_close(&b);
 }
 
 static void the_descriptor_polls_readable_when_completions_wait(void **state)
@@ -609,7 +512,7 @@ static void the_descriptor_polls_readable_when_completions_wait(void **state)
     (void)state;
     struct bench b;
     struct wsr_completion none[8];
-    set_up(&b, NULL, 4);
+    bench_open(&b, NULL, 4);
     make_pair(&b);
     b.driver->ops->recv(b.driver, b.server, RECV);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), 0);
@@ -619,12 +522,12 @@ static void the_descriptor_polls_readable_when_completions_wait(void **state)
     assert_int_equal(poll(&ring, 1, 0), 0);
     assert_int_equal(write(b.client, "y", 1), 1);
     assert_int_equal(poll(&ring, 1, 10000), 1);
-    assert_int_equal(await(&b, RECV).result, 1);
+    assert_int_equal(bench_await(&b, RECV).result, 1);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), 0);
     assert_int_equal(poll(&ring, 1, 0), 0);
     b.driver->ops->wake(b.driver);
     assert_int_equal(poll(&ring, 1, 10000), 1);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void completions_beyond_the_callers_room_come_with_the_next_wait(void **state)
@@ -635,14 +538,14 @@ static void completions_beyond_the_callers_room_come_with_the_next_wait(void **s
     enum { COUNT = 100 };
     bool seen[COUNT] = { false };
     struct wsr_driver_setup setup = { .family = AF_INET };
-    set_up(&b, &options, 2);
+    bench_open(&b, &options, 2);
     /* More completions than the queue holds: the kernel keeps the rest aside, none is lost. */
     wsr_file file = b.driver->ops->open(b.driver, &setup);
     for (unsigned i = 0; i < COUNT; i++)
-        send_bytes(&b, file, "x", 1, 100 + i);
+        bench_send(&b, file, "x", 1, 100 + i);
     for (unsigned taken = 0; taken < COUNT;) {
         struct wsr_completion out[3];
-        int n = b.driver->ops->wait(b.driver, out, 3, soon(b.driver, 10000));
+        int n = b.driver->ops->wait(b.driver, out, 3, bench_soon(b.driver, 10000));
         assert_true(n > 0);
         for (int i = 0; i < n; i++) {
             assert_true(out[i].token >= 100 && out[i].token < 100 + COUNT && !seen[out[i].token - 100]);
@@ -657,7 +560,7 @@ static void completions_beyond_the_callers_room_come_with_the_next_wait(void **s
     struct wsr_completion none[3];
     b.driver->ops->wake(b.driver);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 3, WSR_NEVER), 0);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void *write_later(void *argument)
@@ -679,7 +582,7 @@ static void a_deadline_after_centuries_does_not_overflow_the_kernels_clock(void 
             struct bench b;
             struct wsr_completion out[2];
             pthread_t thread;
-            set_up(&b, NULL, 4);
+            bench_open(&b, NULL, 4);
             make_pair(&b);
             b.driver->ops->recv(b.driver, b.server, RECV);
             assert_int_equal(b.driver->ops->wait(b.driver, out, 2, 0), 0);
@@ -687,7 +590,7 @@ static void a_deadline_after_centuries_does_not_overflow_the_kernels_clock(void 
             assert_int_equal(b.driver->ops->wait(b.driver, out, 2, far_ns[i]), 1);
             assert_int_equal(out[0].token, RECV);
             pthread_join(thread, NULL);
-            tear_down(&b);
+            bench_close(&b);
         }
     }
     unsetenv("WSRING_URING_OFF");
@@ -705,14 +608,14 @@ static void a_signal_ends_a_wait_with_nothing(void **state)
     struct wsr_completion none[8];
     struct sigaction action = { .sa_handler = on_alarm };
     struct itimerval in_20_ms = { .it_value.tv_usec = 20000 };
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     sigaction(SIGALRM, &action, NULL);
-    start_listening(&b);        /* the same call submits: its result does not tell of the signal */
+    bench_listen(&b);        /* the same call submits: its result does not tell of the signal */
     setitimer(ITIMER_REAL, &in_20_ms, NULL);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, WSR_NEVER), 0);
     setitimer(ITIMER_REAL, &in_20_ms, NULL);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, WSR_NEVER), 0);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 /* ---- Threads ---- */
@@ -722,14 +625,14 @@ static void a_wake_before_the_wait_is_not_lost(void **state)
     (void)state;
     struct bench b;
     struct wsr_completion none[8];
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     for (unsigned i = 0; i < 1000; i++) {
         b.driver->ops->wake(b.driver);
         b.driver->ops->wake(b.driver);
         assert_int_equal(b.driver->ops->wait(b.driver, none, 8, WSR_NEVER), 0);
     }
-    assert_int_equal(b.driver->ops->wait(b.driver, none, 8, soon(b.driver, 5)), 0);
-    tear_down(&b);
+    assert_int_equal(b.driver->ops->wait(b.driver, none, 8, bench_soon(b.driver, 5)), 0);
+    bench_close(&b);
 }
 
 struct waker {
@@ -760,8 +663,8 @@ static void a_wake_is_armed_also_behind_a_full_queue(void **state)
     struct bench b;
     struct wsr_completion none[8];
     struct wsr_uring_options options = { .flags = WSR_URING_DISABLED_START, .entries_count = 4 };
-    set_up(&b, &options, 2);
-    start_listening(&b);
+    bench_open(&b, &options, 2);
+    bench_listen(&b);
     for (unsigned i = 0; i < 3; i++) {                         /* four operations that do not end */
         uint16_t port;
         struct sockaddr_in any = { .sin_family = AF_INET };
@@ -770,7 +673,7 @@ static void a_wake_is_armed_also_behind_a_full_queue(void **state)
     }
     b.driver->ops->wake(b.driver);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, WSR_NEVER), 0);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void wakes_from_another_thread_are_never_lost(void **state)
@@ -778,7 +681,7 @@ static void wakes_from_another_thread_are_never_lost(void **state)
     (void)state;
     struct bench b;
     struct wsr_completion none[8];
-    set_up(&b, NULL, 2);
+    bench_open(&b, NULL, 2);
     struct waker waker = { .driver = b.driver, .rounds = 4096 };
     pthread_t thread;
     pthread_create(&thread, NULL, wake_often, &waker);
@@ -788,7 +691,7 @@ static void wakes_from_another_thread_are_never_lost(void **state)
         atomic_store_explicit(&waker.heard, said, memory_order_relaxed);
     }
     pthread_join(thread, NULL);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void *echo_once(void *argument)
@@ -796,10 +699,10 @@ static void *echo_once(void *argument)
     struct bench *b = argument;
     make_pair(b);
     b->driver->ops->recv(b->driver, b->server, RECV);
-    send_bytes(b, b->client, "other", 5, SEND);
-    struct wsr_completion done = await(b, RECV);
+    bench_send(b, b->client, "other", 5, SEND);
+    struct wsr_completion done = bench_await(b, RECV);
     assert_int_equal(done.result, 5);
-    assert_memory_equal(b->memory + done.buffer * BUFFER_BYTES, "other", 5);
+    assert_memory_equal(b->memory + done.buffer * BENCH_BUFFER_BYTES, "other", 5);
     return NULL;
 }
 
@@ -809,13 +712,13 @@ static void a_disabled_ring_belongs_to_the_thread_that_waits_first(void **state)
     struct bench b;
     struct wsr_completion none[8];
     struct wsr_uring_options options = { .flags = WSR_URING_DISABLED_START };
-    set_up(&b, &options, 8);
+    bench_open(&b, &options, 8);
     assert_null(strstr(b.driver->ops->features(b.driver), "ring_fd"));
     pthread_t thread;
     pthread_create(&thread, NULL, echo_once, &b);
     pthread_join(thread, NULL);
     assert_int_equal(b.driver->ops->wait(b.driver, none, 8, 0), -EEXIST);
-    tear_down(&b);
+    bench_close(&b);
 }
 
 static void what_a_dead_owner_left_in_flight_is_destroyed_from_another_thread(void **state)
@@ -824,14 +727,14 @@ static void what_a_dead_owner_left_in_flight_is_destroyed_from_another_thread(vo
     struct bench inline_engine;
     struct bench b;
     struct wsr_uring_options options = { .flags = WSR_URING_DISABLED_START };
-    set_up(&inline_engine, NULL, 2);             /* its ring has the same index on this thread as b's on the other */
-    set_up(&b, &options, 8);
+    bench_open(&inline_engine, NULL, 2);        /* its ring has the same index on this thread as b's on the other */
+    bench_open(&b, &options, 8);
     pthread_t thread;
     pthread_create(&thread, NULL, echo_once, &b);
     pthread_join(thread, NULL);
-    tear_down(&b);
+    bench_close(&b);
     make_pair(&inline_engine);
-    tear_down(&inline_engine);
+    bench_close(&inline_engine);
 }
 
 /* ---- Ladder and diagnosis ---- */
@@ -847,7 +750,7 @@ static void optional_steps_can_be_switched_off(void **state)
         setenv("WSRING_URING_OFF", optional[i], 1);
         wsr_uring_probe(&report);
         assert_int_equal(report.error, 0);
-        set_up(&b, &options, 2);
+        bench_open(&b, &options, 2);
         unsetenv("WSRING_URING_OFF");
         const char *features = b.driver->ops->features(b.driver);
         assert_memory_equal(features, report.features, strlen(features));    /* direct_files is not asked for */
@@ -858,11 +761,11 @@ static void optional_steps_can_be_switched_off(void **state)
             }
         }
         struct wsr_completion none[8];
-        uint64_t deadline_ns = soon(b.driver, 5);
+        uint64_t deadline_ns = bench_soon(b.driver, 5);
         make_pair(&b);
         assert_int_equal(b.driver->ops->wait(b.driver, none, 8, deadline_ns), 0);
         assert_true(b.driver->ops->now(b.driver) >= deadline_ns);
-        tear_down(&b);
+        bench_close(&b);
     }
 }
 
@@ -883,12 +786,12 @@ static void the_probe_names_every_step(void **state)
 {
     (void)state;
     struct wsr_uring_report report;
-    unsigned before = open_descriptors();
+    unsigned before = files_open();
     wsr_uring_probe(&report);
     assert_int_equal(report.error, 0);
     assert_non_null(strstr(report.features, "defer_taskrun buffer_ring multishot_recv multishot_accept"));
     assert_non_null(strstr(report.text, "io_uring works"));
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(files_open(), before);
 }
 
 /* In a child whose system call @number fails with @error, as under a container's profile: 0 = @word is in the text. */

@@ -172,6 +172,14 @@ void client_until(struct client *client, enum wsr_event_type type, uint64_t coun
     }
 }
 
+void client_echo(struct client *client, struct wsr_socket *socket, unsigned count)
+{
+    for (unsigned i = 1; i <= count; i++) {
+        assert_int_equal(wsr_send(socket, WSR_TEXT, "x", 1), 0);
+        client_until(client, WSR_EVENT_MESSAGE, i);
+    }
+}
+
 void client_until_true(struct client *client, bool (*done)(struct client *client))
 {
     uint64_t limit_ms = client_now_ms() + AWAIT_MS;

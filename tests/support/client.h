@@ -43,6 +43,8 @@ void client_listen(struct client *client, struct wsr_socket *socket);
 int client_poll(struct client *client, uint32_t ring, uint64_t timeout_ms);
 /* Poll all rings until that many events of @type were taken in all; fails the test after a minute. */
 void client_until(struct client *client, enum wsr_event_type type, uint64_t count);
+/* Send @count small texts to a server that echoes, each when the one before is back; none came before. */
+void client_echo(struct client *client, struct wsr_socket *socket, unsigned count);
 /* Until @done holds. */
 void client_until_true(struct client *client, bool (*done)(struct client *client));
 /* Until connection @index of the peer has logged a line that begins so: an inline engine works while it is polled. */
