@@ -308,6 +308,21 @@ static void direct_descriptors_go_beyond_the_limit_of_open_files(void **state)
     memcpy(echo_url, shared_url, sizeof echo_url);
 }
 
+/* What they do is the engine's tests' to show: here, that they reach it. */
+static void options_of_waiting_reach_the_engine(void **state)
+{
+    (void)state;
+    struct wsr_diagnosis diagnosis = WSR_DIAGNOSIS_INIT;
+    assert_int_equal(wsr_diagnose(&diagnosis), 0);
+    assert_int_equal(LOAD(echo_url, "-n", "100", "--batch", "8", "--batch-wait", "1ms", "--napi", "50us"), 0);
+    says("\"verified\": 100,");
+    if (strstr(diagnosis.features, "napi") != NULL)
+        says(" napi");
+    assert_int_equal(LOAD(echo_url, "-n", "1", "--batch", "8", "--wait", "spin"), 2);      /* which never sleeps */
+    assert_int_equal(LOAD(echo_url, "-n", "1", "--batch-wait", "1ms"), 2);                 /* for no batch */
+    assert_int_equal(LOAD(echo_url, "-n", "1", "--batch", "257"), 2);
+}
+
 static void wrong_command_lines_end_with_2(void **state)
 {
     (void)state;
@@ -611,6 +626,7 @@ int main(void)
         cmocka_unit_test(the_servers_cpu_is_told_when_its_process_is_given),
         cmocka_unit_test(a_signal_ends_the_run_with_its_report),
         cmocka_unit_test(direct_descriptors_go_beyond_the_limit_of_open_files),
+        cmocka_unit_test(options_of_waiting_reach_the_engine),
         cmocka_unit_test(wrong_command_lines_end_with_2),
         cmocka_unit_test(without_a_subprotocol_the_servers_answer_is_refused),
         cmocka_unit_test(a_sound_server_passes),
