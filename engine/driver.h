@@ -50,6 +50,9 @@ struct wsr_driver_ops {
     void (*close)(struct wsr_driver *driver, wsr_file file);
     /* shutdown(SHUT_WR), at once. Returns 0 or -errno. */
     int (*shutdown)(struct wsr_driver *driver, wsr_file file);
+    /* setsockopt(), at once. Returns 0 or -errno. */
+    int (*set_option)(struct wsr_driver *driver, wsr_file file, int level, int name, const void *value,
+                      socklen_t bytes);
 
     /* Each of these queues one operation, which ends with exactly one completion without MORE, never inside the call.
      * What cannot be queued completes with an error. */
@@ -64,6 +67,13 @@ struct wsr_driver_ops {
      * WSR_DRIVER_PARTS_MAX. */
     void (*send)(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
                  uint64_t token);
+    /* The same on a file whose TLS records the kernel seals, where it ends short at any time. */
+    void (*send_sealed)(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
+                        uint64_t token);
+    /* One sendmsg(), one recvmsg(), for messages with control data. @message and all behind it live until the
+     * completion. */
+    void (*send_message)(struct wsr_driver *driver, wsr_file file, const struct msghdr *message, uint64_t token);
+    void (*recv_message)(struct wsr_driver *driver, wsr_file file, struct msghdr *message, uint64_t token);
     /*
      * Send at once and without an operation, where that is faster. Returns the bytes taken, perhaps not all; -EAGAIN:
      * use send(), now or never; another -errno: the connection is broken. No send is in flight on @file. NULL is for

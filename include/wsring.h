@@ -245,11 +245,33 @@ enum wsr_engine_flags {
     WSR_ENGINE_PIN = 1u << 0,             /* pin worker i to the i-th CPU of the process's affinity mask */
     WSR_ENGINE_ONE_CONNECTING = 1u << 1,  /* open one connection at a time to each IP address and port, from TCP's
                                              connect to the answer to the upgrade; see wsr_socket_open() */
-    WSR_ENGINE_DIRECT_DESCRIPTORS = 1u << 2   /* keep TCP sockets in a table of each worker's kernel ring, where they do
+    WSR_ENGINE_DIRECT_DESCRIPTORS = 1u << 2,  /* keep TCP sockets in a table of each worker's kernel ring, where they do
                                                  not count as open files: sockets_max then is at most the limit of open
                                                  files (RLIMIT_NOFILE) when the engine is made, but for each worker, and
                                                  not for all sockets and files of the process. Linux 6.13. Each needs a
                                                  plain descriptor for the moment in which it is made. */
+    WSR_ENGINE_TLS_INSECURE = 1u << 3,        /* check no certificate: whoever is in between can read and change all;
+                                                 shows in the statistics and in wsr_socket_tls() */
+    WSR_ENGINE_TLS_NO_RESUMPTION = 1u << 4    /* make a full handshake for each connection, and keep no sessions */
+};
+
+/**
+ * Who opens and seals TLS records after the handshake, which is always OpenSSL's. wsr_socket_tls() tells who does and
+ * why.
+ */
+enum wsr_tls_records {
+    WSR_TLS_AUTO = 0,        /* direct, or, where the cipher suite is none that it can carry, library */
+    WSR_TLS_LIBRARY = 1,     /* OpenSSL, with an SSL object for each connection */
+    WSR_TLS_KERNEL = 2,      /* the kernel (kTLS, module tls); a socket for which that is impossible fails. Such a
+                                socket has no receive timestamps and no zero-copy sends, and before Linux 6.14 a
+                                server's KeyUpdate ends it */
+    WSR_TLS_DIRECT = 3       /* the engine, with the same keys and OpenSSL's ciphers, where the bytes lie; with a cipher
+                                suite other than AES-GCM and ChaCha20-Poly1305 the library does */
+};
+
+enum wsr_tls_version {
+    WSR_TLS_1_2 = 0x0303,
+    WSR_TLS_1_3 = 0x0304
 };
 
 /**
@@ -284,6 +306,24 @@ struct wsr_engine_options {
                                         of the statistics says that the kernel does */
     uint64_t batch_ns;               /* with batch_count: after this time one completion is enough, at most 1 s;
                                         0 = 50 us. One system call from Linux 6.12 on ("min_wait"), two before */
+    /*
+     * For wss. Files are read when the engine is made, all in PEM; NULL means none. Without ca_file and ca_directory
+     * the system's authorities are trusted. The server's certificate is checked for its chain, its times, its purpose
+     * and the URL's host.
+     */
+    uint32_t tls_records;            /* enum wsr_tls_records */
+    uint16_t tls_version_min;        /* enum wsr_tls_version; 0 = TLS 1.2 */
+    uint16_t tls_version_max;        /* 0 = TLS 1.3 */
+    const char *tls_ca_file;         /* authorities to trust instead of the system's */
+    const char *tls_ca_directory;    /* the same, one file each, named by openssl rehash; read when needed */
+    const char *tls_crl_file;        /* lists of revoked certificates; then every certificate of a chain needs the list
+                                        of its issuer */
+    const char *tls_certificate_file;    /* the client's own, its chain behind it */
+    const char *tls_key_file;        /* its key, not encrypted; NULL = it is in tls_certificate_file */
+    const char *tls_ciphers;         /* of TLS 1.2, in OpenSSL's notation; NULL = OpenSSL's choice */
+    const char *tls_ciphersuites;    /* of TLS 1.3, separated by colons; the same */
+    const char *tls_key_log_file;    /* secrets of all connections are appended, as NSS and Wireshark know it: whoever
+                                        reads it can read all */
 };
 #define WSR_ENGINE_OPTIONS_INIT WSR_SIZED(wsr_engine_options)
 
@@ -377,6 +417,13 @@ struct wsr_engine_statistics {
     uint64_t completions;
     uint64_t pings_answered;           /* Pongs put into a send queue, but for those dropped again */
     uint64_t pings_dropped;            /* more than 64 unanswered: only the newest is answered (RFC 6455 5.5.3) */
+    uint64_t tls_handshakes;           /* that ended well */
+    uint64_t tls_resumed;              /* of those, of an earlier session */
+    uint64_t tls_unverified;           /* of those, without a look at the certificate (WSR_ENGINE_TLS_INSECURE) */
+    uint64_t tls_library;              /* of those, with records by the library, */
+    uint64_t tls_kernel;               /* by the kernel, */
+    uint64_t tls_direct;               /* by the engine */
+    uint64_t tls_sessions;             /* that are kept now and could be resumed */
 };
 #define WSR_ENGINE_STATISTICS_INIT WSR_SIZED(wsr_engine_statistics)
 
@@ -434,12 +481,14 @@ struct wsr_socket_options {
      * message stays unsent from the next frame on. 0 = every message is one frame; more than 4,294,967,295 is as much.
      */
     uint64_t fragment_bytes;
+    const char *tls_name;               /* wss: name for SNI and for the check of the certificate instead of the URL's
+                                           host, a DNS name or a numeric address; NULL = the URL's host */
 };
 #define WSR_SOCKET_OPTIONS_INIT WSR_SIZED(wsr_socket_options)
 
 /**
  * new WebSocket(url, protocols): make a socket and start to connect. @url is UTF-8 of @url_len bytes (or
- * WSR_ZSTRING), ws: or http:. @protocols may be NULL when @protocols_count is 0. @options may be NULL.
+ * WSR_ZSTRING), ws:, wss:, http: or https:. @protocols may be NULL when @protocols_count is 0. @options may be NULL.
  * Everything is copied. Sockets to one address connect side by side, as a load generator must; this departs from
  * RFC 6455 4.1, step 2, which lets only one be connecting at a time. With WSR_ENGINE_ONE_CONNECTING the engine keeps
  * to it: the others wait in order of arrival, whichever worker they are on, while their open_timeout_ns runs. A host
@@ -447,9 +496,8 @@ struct wsr_socket_options {
  * sockets have no part in it; one whose server is behind with accepting is tried again until open_timeout_ns is over.
  *
  * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base, proxy;
- * WSR_ERR_ARGUMENT: no such worker, bad connect_to or source_address; WSR_ERR_NOT_SUPPORTED: wss: and https: in
- * a build without TLS (never clear text instead); WSR_ERR_MEMORY: sockets_max reached. After any of these there is
- * no socket, no connection and no event.
+ * WSR_ERR_ARGUMENT: no such worker, bad connect_to, source_address or tls_name; WSR_ERR_MEMORY: sockets_max reached.
+ * After any of these there is no socket, no connection and no event.
  *
  * Threads: any. The caller owns the socket and gives it to wsr_socket_destroy(). WHATWG WebSockets, constructor.
  */
@@ -532,6 +580,7 @@ struct wsr_socket_statistics {
     uint64_t opened_ns;                  /* moment of the 101: received_ns of the open event */
     uint64_t last_received_ns;           /* moment of the last byte from the kernel, whatever it belongs to */
     uint64_t last_message_ns;            /* moment of the last message: received_ns of its event */
+    uint64_t tls_ns;                     /* TLS handshake: from TCP, and the tunnel, to its end */
 };
 #define WSR_SOCKET_STATISTICS_INIT WSR_SIZED(wsr_socket_statistics)
 
@@ -540,6 +589,23 @@ struct wsr_socket_statistics {
  * Returns 0 or WSR_ERR_ARGUMENT. Threads: any.
  */
 WSR_API int wsr_socket_statistics(const struct wsr_socket *socket, struct wsr_socket_statistics *out);
+
+/** What TLS has agreed on for one socket. */
+struct wsr_socket_tls {
+    uint32_t size;                       /* set by WSR_SOCKET_TLS_INIT */
+    uint16_t version;                    /* enum wsr_tls_version; 0: no TLS, or the open event was not taken yet */
+    uint8_t records;                     /* enum wsr_tls_records: who opens and seals them; never WSR_TLS_AUTO, but
+                                            without TLS */
+    uint8_t was_resumed;                 /* 1: of an earlier session */
+    uint8_t is_verified;                 /* 1: the certificate was checked */
+    uint8_t reserved[7];
+    const char *cipher;                  /* static: the suite's name, as "TLS_AES_128_GCM_SHA256"; "" without TLS */
+    const char *why;                     /* static: why these records */
+};
+#define WSR_SOCKET_TLS_INIT WSR_SIZED(wsr_socket_tls)
+
+/** Fill @out, as much of it as @out->size says. Returns 0 or WSR_ERR_ARGUMENT. Threads: the consumer. */
+WSR_API int wsr_socket_tls(const struct wsr_socket *socket, struct wsr_socket_tls *out);
 
 /**
  * Queue one message. @data is copied before the call returns; @len is in bytes, 0 is allowed.
@@ -658,6 +724,9 @@ struct wsr_diagnosis {
     char features[176];          /* the ladder, as in the statistics */
     char missing[176];           /* steps of the ladder that this kernel lacks */
     char simd[16];
+    int32_t ktls;                /* 1: the kernel can carry TLS records, 0 not */
+    char ktls_text[256];         /* why not and what to do; "" when it can */
+    char tls_library[64];        /* the name that OpenSSL gives itself */
 };
 #define WSR_DIAGNOSIS_INIT WSR_SIZED(wsr_diagnosis)
 

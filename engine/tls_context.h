@@ -1,0 +1,43 @@
+/* What all TLS connections of an engine share: OpenSSL's context, made of the engine's options, the sessions that can
+ * be resumed, and the key log. Any thread. */
+#ifndef WSR_TLS_CONTEXT_H
+#define WSR_TLS_CONTEXT_H
+
+#include <openssl/ssl.h>
+
+#include "base.h"
+
+struct wsr_tls_context;
+
+/* As in struct wsr_engine_options; zero and NULL mean default. */
+struct wsr_tls_context_options {
+    uint16_t version_min, version_max;
+    bool is_insecure;
+    bool keeps_no_sessions;
+    const char *ca_file, *ca_directory, *crl_file;
+    const char *certificate_file, *key_file;
+    const char *ciphers, *ciphersuites;
+    const char *key_log_file;
+};
+
+/* Nothing of @options is kept. Returns 0, WSR_ERR_ARGUMENT (a file, a name or a version is no good: the sentence says
+ * which option, what OpenSSL or errno said, and what to do), or WSR_ERR_MEMORY. */
+WSR_MUST_USE int wsr_tls_context_create(struct wsr_tls_context **context,
+                                        const struct wsr_tls_context_options *options);
+/* No SSL of it is left. NULL is allowed. */
+void wsr_tls_context_free(struct wsr_tls_context *context);
+
+bool wsr_tls_context_is_insecure(const struct wsr_tls_context *context);
+/* Sessions that could be resumed now. */
+uint64_t wsr_tls_context_sessions(struct wsr_tls_context *context);
+
+/*
+ * An SSL for a client's connection to @name at @port: SNI and the name or address that is verified (URL-34), ALPN
+ * http/1.1 (HS-11), no renegotiation, and a session to resume when one of this name and port is kept. What comes back
+ * by callback is written to @handshake, which outlives the SSL. NULL without memory.
+ */
+struct wsr_tls_handshake;
+SSL *wsr_tls_context_open(struct wsr_tls_context *context, struct wsr_tls_handshake *handshake, const char *name,
+                          uint16_t port);
+
+#endif
