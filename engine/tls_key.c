@@ -9,8 +9,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define TLS_1_2 0x0303
-#define TLS_1_3 0x0304
 #define EXPLICIT_NONCE_FIXED_BYTES 4u    /* RFC 5288 3 */
 #define KEY_BLOCK_MAX (2 * (WSR_TLS_KEY_MAX + WSR_TLS_IV_BYTES))
 
@@ -23,22 +21,22 @@
 
 /* RFC 8446 B.4, RFC 5288 3, RFC 5289 3.2, RFC 7905 2. */
 static const struct wsr_tls_suite suites[] = {
-    SUITE_AES_128(TLS_1_3, 0x1301, WSR_TLS_IV_BYTES),
-    SUITE_AES_256(TLS_1_3, 0x1302, WSR_TLS_IV_BYTES),
-    SUITE_CHACHA20(TLS_1_3, 0x1303),
-    SUITE_AES_128(TLS_1_2, 0xC02B, EXPLICIT_NONCE_FIXED_BYTES),     /* ECDHE-ECDSA */
-    SUITE_AES_256(TLS_1_2, 0xC02C, EXPLICIT_NONCE_FIXED_BYTES),
-    SUITE_CHACHA20(TLS_1_2, 0xCCA9),
-    SUITE_AES_128(TLS_1_2, 0xC02F, EXPLICIT_NONCE_FIXED_BYTES),     /* ECDHE-RSA */
-    SUITE_AES_256(TLS_1_2, 0xC030, EXPLICIT_NONCE_FIXED_BYTES),
-    SUITE_CHACHA20(TLS_1_2, 0xCCA8),
-    SUITE_AES_128(TLS_1_2, 0x009E, EXPLICIT_NONCE_FIXED_BYTES),     /* DHE-RSA */
-    SUITE_AES_256(TLS_1_2, 0x009F, EXPLICIT_NONCE_FIXED_BYTES),
-    SUITE_CHACHA20(TLS_1_2, 0xCCAA),
-    SUITE_AES_128(TLS_1_2, 0x00A2, EXPLICIT_NONCE_FIXED_BYTES),     /* DHE-DSS */
-    SUITE_AES_256(TLS_1_2, 0x00A3, EXPLICIT_NONCE_FIXED_BYTES),
-    SUITE_AES_128(TLS_1_2, 0x009C, EXPLICIT_NONCE_FIXED_BYTES),     /* RSA */
-    SUITE_AES_256(TLS_1_2, 0x009D, EXPLICIT_NONCE_FIXED_BYTES),
+    SUITE_AES_128(WSR_TLS_1_3, 0x1301, WSR_TLS_IV_BYTES),
+    SUITE_AES_256(WSR_TLS_1_3, 0x1302, WSR_TLS_IV_BYTES),
+    SUITE_CHACHA20(WSR_TLS_1_3, 0x1303),
+    SUITE_AES_128(WSR_TLS_1_2, 0xC02B, EXPLICIT_NONCE_FIXED_BYTES),     /* ECDHE-ECDSA */
+    SUITE_AES_256(WSR_TLS_1_2, 0xC02C, EXPLICIT_NONCE_FIXED_BYTES),
+    SUITE_CHACHA20(WSR_TLS_1_2, 0xCCA9),
+    SUITE_AES_128(WSR_TLS_1_2, 0xC02F, EXPLICIT_NONCE_FIXED_BYTES),     /* ECDHE-RSA */
+    SUITE_AES_256(WSR_TLS_1_2, 0xC030, EXPLICIT_NONCE_FIXED_BYTES),
+    SUITE_CHACHA20(WSR_TLS_1_2, 0xCCA8),
+    SUITE_AES_128(WSR_TLS_1_2, 0x009E, EXPLICIT_NONCE_FIXED_BYTES),     /* DHE-RSA */
+    SUITE_AES_256(WSR_TLS_1_2, 0x009F, EXPLICIT_NONCE_FIXED_BYTES),
+    SUITE_CHACHA20(WSR_TLS_1_2, 0xCCAA),
+    SUITE_AES_128(WSR_TLS_1_2, 0x00A2, EXPLICIT_NONCE_FIXED_BYTES),     /* DHE-DSS */
+    SUITE_AES_256(WSR_TLS_1_2, 0x00A3, EXPLICIT_NONCE_FIXED_BYTES),
+    SUITE_AES_128(WSR_TLS_1_2, 0x009C, EXPLICIT_NONCE_FIXED_BYTES),     /* RSA */
+    SUITE_AES_256(WSR_TLS_1_2, 0x009D, EXPLICIT_NONCE_FIXED_BYTES),
 };
 
 static pthread_once_t fetch_once = PTHREAD_ONCE_INIT;
@@ -107,7 +105,7 @@ static int expand_label(const struct wsr_tls_suite *suite, const uint8_t *secret
 int wsr_tls_key_from_secret(struct wsr_tls_key *key, const struct wsr_tls_suite *suite, const uint8_t *secret)
 {
     struct wsr_tls_key made = { .serial = next_serial() };
-    assert(suite->version == TLS_1_3);
+    assert(suite->version == WSR_TLS_1_3);
     pthread_once(&fetch_once, fetch);
     memcpy(made.secret, secret, suite->secret_bytes);
     int rc = expand_label(suite, secret, "key", made.key, suite->key_bytes);
@@ -154,7 +152,7 @@ int wsr_tls_key_from_master(struct wsr_tls_key *client, struct wsr_tls_key *serv
         bytes_param(OSSL_KDF_PARAM_SEED, client_random, WSR_TLS_RANDOM_BYTES),
         OSSL_PARAM_construct_end(),
     };
-    assert(suite->version == TLS_1_2);
+    assert(suite->version == WSR_TLS_1_2);
     pthread_once(&fetch_once, fetch);
     int rc = derive(prf, block, block_bytes, params);
     if (rc == 0) {

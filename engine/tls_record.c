@@ -8,7 +8,6 @@
 #include <openssl/params.h>
 #include <stdlib.h>
 
-#define TLS_1_3 0x0304
 #define LEGACY_VERSION 0x0303u           /* in every header, RFC 8446 5.1 */
 #define CONTENT_MAX 16384u
 #define EXPLICIT_BYTES 8u                /* RFC 5288 3 */
@@ -160,7 +159,7 @@ static void make_nonce(uint8_t nonce[WSR_TLS_IV_BYTES], const struct wsr_tls_sui
 static int make_aad(uint8_t aad[AAD_BYTES], const struct wsr_tls_suite *suite, const struct wsr_tls_key *key,
                     const uint8_t *header, size_t content_bytes)
 {
-    if (suite->version == TLS_1_3) {
+    if (suite->version == WSR_TLS_1_3) {
         memcpy(aad, header, WSR_TLS_HEADER_BYTES);
         return WSR_TLS_HEADER_BYTES;
     }
@@ -214,7 +213,7 @@ static size_t write_head(uint8_t *out, const struct wsr_tls_suite *suite, const 
                          size_t inner_bytes)
 {
     size_t explicit = explicit_bytes(suite);
-    out[0] = suite->version == TLS_1_3 ? WSR_TLS_DATA : type;
+    out[0] = suite->version == WSR_TLS_1_3 ? WSR_TLS_DATA : type;
     wsr_store_be16(out + 1, LEGACY_VERSION);
     wsr_store_be16(out + 3, (uint16_t)(explicit + inner_bytes + TAG_BYTES));
     if (explicit > 0)
@@ -227,7 +226,7 @@ ssize_t wsr_tls_record_seal(struct wsr_tls_ciphers *ciphers, const struct wsr_tl
                             size_t parts_count, uint8_t *out)
 {
     uint8_t nonce[WSR_TLS_IV_BYTES], aad[AAD_BYTES], inner_type = (uint8_t)type;
-    const uint8_t *inner = suite->version == TLS_1_3 ? &inner_type : NULL;
+    const uint8_t *inner = suite->version == WSR_TLS_1_3 ? &inner_type : NULL;
     size_t bytes = 0;
     OSSL_PARAM tag[2];
     int done;
@@ -278,7 +277,7 @@ enum wsr_tls_opened wsr_tls_record_open(struct wsr_tls_ciphers *ciphers, const s
     size_t explicit = explicit_bytes(suite);
     OSSL_PARAM tag[2];
     int done;
-    bool is_1_3 = suite->version == TLS_1_3;
+    bool is_1_3 = suite->version == WSR_TLS_1_3;
     assert(len >= WSR_TLS_HEADER_BYTES);
     if (len < WSR_TLS_HEADER_BYTES + explicit + is_1_3 + TAG_BYTES)
         return is_1_3 ? WSR_TLS_OPENED_NOT : WSR_TLS_OPENED_SHORT;
