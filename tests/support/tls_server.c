@@ -147,14 +147,15 @@ static void use_certificate(struct tls_server *server)
 static void use_versions(struct tls_server *server)
 {
     const struct tls_server_options *options = &server->options;
+    SSL_CTX_clear_options(server->context, SSL_OP_NO_SSL_MASK);
     int done = SSL_CTX_set_min_proto_version(server->context, options->version_min ? options->version_min
                                                               : options->version_max ? options->version_max
                                                                                      : TLS1_2_VERSION) == 1 &&
                SSL_CTX_set_max_proto_version(server->context, options->version_max) == 1;
     if (options->version_max != 0 && options->version_max < TLS1_2_VERSION)
         SSL_CTX_set_security_level(server->context, 0);
-    if (options->ciphers != NULL)
-        done = done && SSL_CTX_set_cipher_list(server->context, options->ciphers) == 1;
+    const char *ciphers = options->ciphers != NULL ? options->ciphers : OSSL_default_cipher_list();
+    done = done && SSL_CTX_set_cipher_list(server->context, ciphers) == 1;
     if (options->ciphersuites != NULL)
         done = done && SSL_CTX_set_ciphersuites(server->context, options->ciphersuites) == 1;
     if (options->groups != NULL)
