@@ -214,9 +214,18 @@ static const char *text_of_error(unsigned long error)
     return keep(words, "TLS failed");
 }
 
+/* The cause as TLS has it comes last, behind what the ciphers and certificates had to say; if it has none, the first of
+ * those is the cause. */
+static unsigned long find_cause(void)
+{
+    unsigned long last = ERR_peek_last_error();
+    bool is_own = ERR_GET_LIB(last) == ERR_LIB_SSL && (ERR_GET_REASON(last) & ERR_RFLAG_COMMON) == 0;
+    return is_own ? last : ERR_peek_error();
+}
+
 const char *wsr_tls_text_of_handshake(const struct wsr_tls_handshake *handshake)
 {
-    unsigned long error = ERR_peek_error();
+    unsigned long error = find_cause();
     int reason = ERR_GET_LIB(error) == ERR_LIB_SSL ? ERR_GET_REASON(error) : 0;
     ERR_clear_error();
     if (handshake->is_short)

@@ -94,6 +94,19 @@ static void memory_is_told_before_what_came_of_it(void **state)
     free(handshake);
 }
 
+static void the_cause_is_what_tls_says_itself_or_else_the_first(void **state)
+{
+    (void)state;
+    struct wsr_tls_handshake *handshake = calloc(1, sizeof *handshake + 1);
+    ERR_raise(ERR_LIB_PEM, PEM_R_BAD_BASE64_DECODE);
+    ERR_raise(ERR_LIB_SSL, SSL_R_BAD_SIGNATURE);
+    assert_string_equal(wsr_tls_text_of_handshake(handshake), "TLS: bad signature");
+    ERR_raise(ERR_LIB_PEM, PEM_R_BAD_BASE64_DECODE);
+    ERR_raise(ERR_LIB_SSL, ERR_R_INTERNAL_ERROR);
+    assert_string_equal(wsr_tls_text_of_handshake(handshake), "TLS: bad base64 decode");
+    free(handshake);
+}
+
 /* What the client says when the server's first bytes are these. */
 static const char *answer(struct wsr_tls_context *context, const char *bytes, size_t len)
 {
@@ -213,6 +226,7 @@ int main(void)
         cmocka_unit_test(the_same_words_are_at_the_same_place),
         cmocka_unit_test(the_queue_is_told_by_its_first_reason),
         cmocka_unit_test(memory_is_told_before_what_came_of_it),
+        cmocka_unit_test(the_cause_is_what_tls_says_itself_or_else_the_first),
         cmocka_unit_test(what_is_no_tls_is_told_as_such),
         cmocka_unit_test(an_alert_to_the_client_hello_is_told),
         cmocka_unit_test(sentences_are_as_many_as_reasons),

@@ -134,6 +134,31 @@ static void a_chain_is_followed_to_what_is_trusted(void **state)
     wsr_certificate_free(&made);
 }
 
+/* F3. OpenSSL tells more than one reason then, and the first is none of TLS. */
+static void a_forged_signature_is_found(void **state)
+{
+    (void)state;
+    for (int is_rsa = 0; is_rsa <= 1; is_rsa++) {
+        struct wsr_certificate authority = make(NULL, &(struct wsr_certificate_options){ .is_authority = true,
+                                                                                          .is_rsa = is_rsa == 1 });
+        struct wsr_certificate made = make(&authority, &(struct wsr_certificate_options){ .dns_names = names });
+        uint8_t *der = NULL;
+        int len = i2d_X509(made.x509, &der);
+        der[len - 1] ^= 1;
+        const uint8_t *at = der;
+        X509_free(made.x509);
+        made.x509 = d2i_X509(NULL, &at, len);
+        assert_non_null(made.x509);
+        struct wsr_tls_context *context = tls_client_context(&(struct wsr_tls_context_options){
+            .ca_file = tls_client_write("forged.pem", (const struct wsr_certificate *const[]){ &authority, NULL }) });
+        check(context, &made, NULL, NAME, REFUSED "certificate signature failure; ask whoever runs it");
+        wsr_tls_context_free(context);
+        OPENSSL_free(der);
+        wsr_certificate_free(&made);
+        wsr_certificate_free(&authority);
+    }
+}
+
 /* URL-34 */
 static void the_name_is_checked_as_written_in_the_url(void **state)
 {
@@ -297,6 +322,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(certificates_are_refused_for_what_is_wrong_with_them),
         cmocka_unit_test(a_chain_is_followed_to_what_is_trusted),
+        cmocka_unit_test(a_forged_signature_is_found),
         cmocka_unit_test(the_name_is_checked_as_written_in_the_url),
         cmocka_unit_test(revoked_certificates_are_refused),
         cmocka_unit_test(an_insecure_context_takes_anyone),
