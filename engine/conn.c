@@ -3,6 +3,7 @@
  * when every operation has come back. This file holds the state, the lists of a turn and the end; conn_open.c,
  * conn_proxy.c, conn_receive.c, conn_send.c and conn_close.c do the rest. */
 #include "conn_inner.h"
+#include "conn_tls.h"
 
 #include <errno.h>
 
@@ -41,23 +42,38 @@ uint64_t wsr_conn_after(const struct wsr_conn *c, uint64_t limit_ns)
 
 /* ---- The lists of the turn ---- */
 
+static struct wsr_conn *conn_at(const struct wsr_conn_host *host, uint32_t number)
+{
+    return number != 0 ? &host->slots[number - 1] : NULL;
+}
+
+static uint32_t number_of(const struct wsr_conn *c)
+{
+    return c != NULL ? (uint32_t)(c - c->host->slots) + 1 : 0;
+}
+
+struct wsr_conn *wsr_conn_next(const struct wsr_conn *c)
+{
+    return conn_at(c->host, c->queue.next);
+}
+
 void wsr_conn_mark_unsent(struct wsr_conn *c)
 {
     if (c->marks & MARK_UNSENT)
         return;
     c->marks |= MARK_UNSENT;
-    c->unsent_next = c->host->unsent_first;
+    c->queue.next = number_of(c->host->unsent_first);
     c->host->unsent_first = c;
 }
 
 static struct wsr_conn *resting_after(const struct wsr_conn *c)
 {
-    return c->resting_next != 0 ? &c->host->slots[c->resting_next - 1] : NULL;
+    return conn_at(c->host, c->resting_next);
 }
 
 static void set_resting_after(struct wsr_conn *c, const struct wsr_conn *next)
 {
-    c->resting_next = next != NULL ? (uint32_t)(next - c->host->slots) + 1 : 0;
+    c->resting_next = number_of(next);
 }
 
 void wsr_conn_rest(struct wsr_conn *c)
@@ -127,7 +143,7 @@ static void retire(struct wsr_conn *c)
     c->marks = 0;
     wsr_conn_enter(c, WSR_CONN_FREE);
     c->generation++;
-    c->free_next = host->free_first;
+    c->queue.next = number_of(host->free_first);
     host->free_first = c;
     host->freed(host);
 }
@@ -139,6 +155,7 @@ static void release_all(struct wsr_conn *c)
     if (c->file >= 0)
         host->driver->ops->close(host->driver, c->file);
     c->file = -1;
+    wsr_conn_end_tls(c);
     wsr_queue_clear(&c->queue, host->slab);
     wsr_session_free(&c->session);
     wsr_conn_leave_gate(c);
@@ -250,6 +267,9 @@ void wsr_conn_kill(struct wsr_conn *c)
 void wsr_conn_forget(struct wsr_conn *c)
 {
     c->queue.flight_last = NULL;
+    if (c->tls != NULL)
+        c->tls->sealed.flight_last = NULL;
+    wsr_conn_end_tls(c);
     wsr_queue_clear(&c->queue, c->host->slab);
     wsr_session_free(&c->session);
     wsr_conn_end_opening(c);
@@ -369,7 +389,7 @@ void wsr_conn_flush_unsent(struct wsr_conn_host *host)
     struct wsr_conn *c = host->unsent_first;
     host->unsent_first = NULL;
     for (struct wsr_conn *next; c != NULL; c = next) {
-        next = c->unsent_next;
+        next = wsr_conn_next(c);
         c->marks &= (uint16_t)~MARK_UNSENT;
         if ((c->marks & (MARK_TOLD | MARK_RESTING)) == MARK_TOLD)
             retire(c);

@@ -17,6 +17,7 @@
 #include "session.h"
 #include "slab.h"
 #include "timer.h"
+#include "tls.h"
 
 enum wsr_conn_state {
     WSR_CONN_FREE,
@@ -46,6 +47,9 @@ struct wsr_opening {
      * that */
     struct wsr_proxy *proxy;
     const char *refusal;                 /* static: fail so at once, and connect nowhere; NULL = go on */
+    struct wsr_tls_context *tls_context; /* of the engine; NULL = ws, without TLS */
+    char *tls_name;                      /* malloc: whom the certificate is to be for */
+    uint16_t tls_port;                   /* of the URL: sessions are resumed for both together */
     struct wsr_gate_place place;         /* in host->gate, at the address that is tried */
     struct wsr_command admitted;         /* comes from the thread of whoever made room there */
 };
@@ -55,6 +59,7 @@ void wsr_conn_opening_free(struct wsr_opening *opening);   /* NULL is allowed; i
 /* What the server's answer leaves for the socket's getters. */
 struct wsr_conn_answer {
     size_t head_bytes;                   /* 0 = the head is not kept */
+    struct wsr_tls_facts tls;            /* all zero for ws */
     char text[];                         /* protocol NUL extensions NUL head */
 };
 
@@ -68,7 +73,7 @@ struct wsr_link_counts {
     _Atomic uint64_t messages, messages_bytes, copied, last_message_ns;
     _Atomic uint64_t opened_ns;
     /* See wsr_conn_span(). */
-    _Atomic uint32_t lookup_span, connect_span, upgrade_span, rtt_span;
+    _Atomic uint32_t lookup_span, connect_span, tls_span, upgrade_span, rtt_span;
     _Atomic uint32_t addresses_tried, rests, pings_answered, pings_dropped, pings_sent, pongs_received;
 };
 
@@ -104,6 +109,7 @@ struct wsr_conn_counts {
     _Atomic uint64_t wire_received_bytes, wire_sent_bytes;
     _Atomic uint64_t buffers_exhausted, rests, sends, short_sends;
     _Atomic uint64_t pings_answered, pings_dropped;
+    _Atomic uint64_t tls_handshakes, tls_resumed, tls_unverified, tls_library, tls_kernel, tls_direct;
 };
 
 /* A number as its one writer knows it. */
@@ -154,6 +160,8 @@ struct wsr_conn_host {
     uint64_t open_timeout_ns, close_timeout_ns, fin_timeout_ns;
     uint64_t send_queue_max_bytes;
     uint64_t ping_mark;                  /* random: tells the engine's own Ping payloads from others */
+    struct wsr_tls_shared tls_shared;
+    uint32_t tls_records;                /* enum wsr_tls_records, as asked for */
     uint64_t now_ns;                     /* of this turn */
     const struct wsr_conn *parsing;      /* while its session is fed, from parsing_buffer */
     struct wsr_loan *parsing_buffer;
@@ -198,10 +206,7 @@ struct wsr_conn_end {
 struct wsr_conn {
     struct wsr_conn_host *host;
     struct wsr_link *link;               /* NULL in FREE */
-    union {
-        struct wsr_conn *unsent_next;
-        struct wsr_conn *free_next;      /* in FREE, where no list of the turn holds it */
-    };
+    struct wsr_conn_tls *tls;            /* NULL when there is none: for ws, and before and after it */
     struct wsr_loan *backlog_last;       /* received and not yet parsed: a circle, oldest behind newest; NULL = none */
     uint8_t state;                       /* enum wsr_conn_state */
     uint8_t ops;                         /* one bit for each operation in flight */
@@ -213,6 +218,8 @@ struct wsr_conn {
     uint8_t timed_pings_count;           /* the same of those with a payload of the engine's own */
     struct wsr_conn_end end;
 
+    /* queue.next is the number of a slot + 1, 0 = none: in unsent_first, or, in FREE, where no list of the turn holds
+     * it, in free_first. */
     struct wsr_queue queue;
     struct wsr_session session;
 
@@ -246,6 +253,9 @@ static inline uint64_t wsr_conn_token(uint32_t slot, uint32_t generation, enum w
     return (uint64_t)op << 56 | (uint64_t)(generation & 0xFFFFFF) << 32 | slot;
 }
 
+/* The same for TLS; the context is the host. */
+uint8_t *wsr_conn_take_record(void *context, size_t bytes);
+void wsr_conn_release_record(void *context, uint8_t *block);
 /* Blocks of the pool, and lists of pieces; the context is the host. */
 extern const struct wsr_session_memory wsr_conn_session_memory;
 
@@ -287,6 +297,8 @@ void wsr_conn_kill(struct wsr_conn *conn);
 void wsr_conn_forget(struct wsr_conn *conn);
 /* What the conn opens, if anything, holds nobody up any more. */
 void wsr_conn_leave_gate(struct wsr_conn *conn);
+/* The one behind @conn in unsent_first or free_first; NULL = none. */
+struct wsr_conn *wsr_conn_next(const struct wsr_conn *conn);
 
 /* Turn all that rest on again that can go on. */
 void wsr_conn_resume_resting(struct wsr_conn_host *host);

@@ -1,5 +1,6 @@
 /* The closing handshake (RFC 6455 7), begun by either side or by a broken rule. */
 #include "conn_inner.h"
+#include "conn_tls.h"
 
 #define PONG_PATIENCE_NS (50 * WSR_NS_PER_MS)
 #define FAIL_PATIENCE_NS WSR_NS_PER_S   /* for the handlers of messages before a broken frame (RECV-12) */
@@ -15,7 +16,11 @@ struct wsr_chunk *wsr_conn_close_frame(struct wsr_conn *c, uint16_t code, struct
 void wsr_conn_last_byte_left(struct wsr_conn *c)
 {
     bool has_ended = (c->marks & MARK_INPUT_ENDED) != 0;
-    if (has_ended && ((c->marks & MARK_FAILED) || c->end_errno != 0 || wsr_queue_is_empty(&c->queue))) {
+    if (c->tls != NULL && c->end_errno == 0 && wsr_conn_say_goodbye(c)) {
+        wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
+        return;
+    }
+    if (has_ended && ((c->marks & MARK_FAILED) || c->end_errno != 0 || wsr_conn_is_sent(c))) {
         wsr_conn_begin_drain(c);
         return;
     }
@@ -50,7 +55,7 @@ static void start_closing(struct wsr_conn *c, struct wsr_chunk *frame, uint64_t 
     if (frame != NULL) {
         wsr_queue_push(&c->queue, frame);
         wsr_conn_mark_unsent(c);
-    } else if (wsr_conn_handshake_is_over(c) && wsr_queue_is_empty(&c->queue)) {
+    } else if (wsr_conn_handshake_is_over(c) && wsr_conn_is_sent(c)) {
         wsr_conn_last_byte_left(c);
     }
 }
@@ -88,7 +93,7 @@ void wsr_conn_session_failed(struct wsr_conn *c, const struct wsr_session_event 
     }
     if (c->state == WSR_CONN_CLOSING) {
         wsr_session_close(&c->session);
-        if (wsr_queue_is_empty(&c->queue))
+        if (wsr_conn_is_sent(c))
             wsr_conn_last_byte_left(c);
         else
             wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
@@ -117,7 +122,7 @@ void wsr_conn_peer_closed(struct wsr_conn *c, const struct wsr_session_event *ev
     /* CLOSE-20: messages that have not begun to leave are dropped; our Close echoes the code alone (OQ-11). */
     wsr_queue_drop_messages(&c->queue, c->host->slab);
     if (c->state == WSR_CONN_CLOSING) {
-        if ((c->marks & MARK_CLOSE_LEFT) || wsr_queue_is_empty(&c->queue))
+        if ((c->marks & MARK_CLOSE_LEFT) || wsr_conn_is_sent(c))
             wsr_conn_last_byte_left(c);
         return;
     }

@@ -72,6 +72,10 @@ const char *wsr_conn_proxy_dial_text(int system_errno);
 
 /* conn_receive.c */
 bool wsr_conn_is_reading(const struct wsr_conn *conn);
+/* Feed @buffer, of which the caller has a use, to the session. Returns false when the consumer is behind. */
+bool wsr_conn_parse(struct wsr_conn *conn, struct wsr_loan *buffer);
+/* Make @buffer the oldest of what was received and is to be parsed. */
+void wsr_conn_put_back(struct wsr_conn *conn, struct wsr_loan *buffer);
 void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *completion);
 void wsr_conn_parse_backlog(struct wsr_conn *conn);
 void wsr_conn_want_input(struct wsr_conn *conn);
@@ -82,6 +86,10 @@ bool wsr_conn_keep_answer(struct wsr_conn *conn, const struct wsr_handshake_agre
 
 /* conn_send.c */
 void wsr_conn_sent(struct wsr_conn *conn, int32_t result);
+/* Sending is over. */
+void wsr_conn_send_broken(struct wsr_conn *conn, int system_errno);
+/* Has all left that was to be sent? */
+bool wsr_conn_is_sent(const struct wsr_conn *conn);
 void wsr_conn_launch(struct wsr_conn *conn);
 void wsr_conn_tell_writable(struct wsr_conn *conn);
 /* A masked control frame; NULL without memory. */

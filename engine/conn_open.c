@@ -1,6 +1,7 @@
 /* The way to OPEN: look-up, the addresses in turn, the upgrade request; before the last, conn_proxy.c when there is a
  * proxy. One limit of time covers all of it (HS-13). */
 #include "conn_inner.h"
+#include "conn_tls.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@ void wsr_conn_opening_free(struct wsr_opening *opening)
         return;
     free(opening->request);
     free(opening->offered);
+    free(opening->tls_name);
     wsr_proxy_free(opening->proxy);
     free(opening);
 }
@@ -139,7 +141,7 @@ static struct wsr_conn *take_slot(struct wsr_conn_host *host)
 {
     struct wsr_conn *c = host->free_first;
     if (c != NULL) {
-        host->free_first = c->free_next;
+        host->free_first = wsr_conn_next(c);
         return c;
     }
     assert(host->slots_used < host->slots_count);
@@ -219,7 +221,6 @@ bool wsr_conn_say(struct wsr_conn *c, struct wsr_bytes bytes)
 void wsr_conn_start_upgrade(struct wsr_conn *c)
 {
     struct wsr_opening *opening = wsr_conn_opening(c);
-    wsr_conn_end_phase(c, &c->link->counts.connect_span);
     if (!wsr_conn_say(c, wsr_bytes_of(opening->request, opening->request_bytes))) {
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, ENOMEM, "no memory for the upgrade request");
         return;
@@ -246,7 +247,7 @@ void wsr_conn_connected(struct wsr_conn *c, int32_t result)
         if (wsr_conn_opening(c)->proxy != NULL)
             wsr_conn_start_tunnel(c);
         else
-            wsr_conn_start_upgrade(c);
+            wsr_conn_reached(c);
         return;
     }
     /* An attempt whose share of the time was over was cancelled. */
@@ -284,6 +285,10 @@ void wsr_conn_open_expired(struct wsr_conn *c)
     } else if (c->state == WSR_CONN_TUNNELING) {
         wsr_conn_fail(c, WSR_STAGE_PROXY, ETIMEDOUT,
                       "the proxy took the connection but gave no tunnel in time; check the URL's host and port, and "
+                      "open_timeout_ns");
+    } else if (c->state == WSR_CONN_SECURING) {
+        wsr_conn_fail(c, WSR_STAGE_TLS, ETIMEDOUT,
+                      "the TLS handshake did not end in time; the server may not speak TLS on this port; see "
                       "open_timeout_ns");
     } else if (c->ops & WSR_CONN_OP_LOOKUP) {
         wsr_conn_fail(c, WSR_STAGE_LOOKUP, ETIMEDOUT,

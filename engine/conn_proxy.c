@@ -1,5 +1,6 @@
 /* The way through a proxy, between its TCP connection and the upgrade. What is said and heard is proxy.c's. */
 #include "conn_inner.h"
+#include "conn_tls.h"
 
 #include <errno.h>
 
@@ -35,7 +36,7 @@ void wsr_conn_feed_tunnel(struct wsr_conn *c, struct wsr_loan *buffer)
         if (event.type == WSR_PROXY_SPEAK) {
             say(c);
         } else if (event.type == WSR_PROXY_STANDS) {
-            wsr_conn_start_upgrade(c);
+            wsr_conn_reached(c);
         } else if (event.type == WSR_PROXY_FAILURE) {
             c->end.http_status = event.http_status;
             wsr_conn_fail(c, WSR_STAGE_PROXY, 0, event.text);

@@ -1,5 +1,6 @@
 /* What comes in: bytes to the session, its events to the application or to where they are answered. */
 #include "conn_inner.h"
+#include "conn_tls.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -30,6 +31,11 @@ static struct wsr_loan *take_backlog(struct wsr_conn *c)
     if (oldest == last)
         c->backlog_last = NULL;
     return oldest;
+}
+
+void wsr_conn_put_back(struct wsr_conn *c, struct wsr_loan *buffer)
+{
+    put_backlog(c, buffer, false);
 }
 
 void wsr_conn_release_backlog(struct wsr_conn *c)
@@ -98,17 +104,18 @@ bool wsr_conn_keep_answer(struct wsr_conn *c, const struct wsr_handshake_agreeme
     size_t agreed_bytes = agreed->protocol.len + agreed->extensions.len;
     if (!wsr_conn_opening(c)->keeps_response)
         head.len = 0;
-    if (agreed_bytes + head.len == 0)
+    if (agreed_bytes + head.len == 0 && c->tls == NULL)
         return true;
     struct wsr_conn_answer *answer = malloc(sizeof *answer + agreed_bytes + 2 + head.len);
     if (answer == NULL && head.len > 0) {
         /* Then the getter finds no head; the connection goes on. */
         head.len = 0;
-        answer = agreed_bytes > 0 ? malloc(sizeof *answer + agreed_bytes + 2) : NULL;
+        answer = malloc(sizeof *answer + agreed_bytes + 2);
     }
     if (answer == NULL)
-        return agreed_bytes == 0;
+        return agreed_bytes == 0 && c->tls == NULL;
     answer->head_bytes = head.len;
+    answer->tls = c->tls != NULL ? c->tls->tls.facts : (struct wsr_tls_facts){ 0 };
     char *to = append(answer->text, agreed->protocol);
     *to++ = '\0';
     to = append(to, agreed->extensions);
@@ -129,6 +136,8 @@ static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *even
     atomic_store_explicit(&c->link->counts.opened_ns, c->host->now_ns, memory_order_relaxed);
     wsr_conn_leave_gate(c);
     wsr_conn_end_opening(c);
+    if (c->tls != NULL)
+        wsr_tls_end_handshake(&c->tls->tls);
     wsr_conn_enter(c, WSR_CONN_OPEN);
     wsr_conn_count(&c->host->counts.sockets_opened, 1);
     wsr_deliver_plain(&c->host->deliver, wsr_conn_socket(c), WSR_EVENT_OPEN);
@@ -306,7 +315,7 @@ static void count_delivered(struct wsr_link_counts *counts, const struct wsr_del
 
 /* Feed @buffer and count once for all its messages what they add to the socket's numbers: meanwhile nobody else
  * delivers. The link outlives the conn, which feeding may end, until the events of this turn are published. */
-static bool parse(struct wsr_conn *c, struct wsr_loan *buffer)
+bool wsr_conn_parse(struct wsr_conn *c, struct wsr_loan *buffer)
 {
     const struct wsr_deliver *deliver = &c->host->deliver;
     struct wsr_link *link = c->link;
@@ -338,13 +347,15 @@ static void on_end(struct wsr_conn *c)
     int system_errno = c->end_errno;
     if (c->state == WSR_CONN_TUNNELING) {
         wsr_conn_tunnel_ended(c);
+    } else if (c->state == WSR_CONN_SECURING) {
+        wsr_conn_tls_ended(c);
     } else if (c->state == WSR_CONN_UPGRADING) {
         static const char cut_short[] = "the server ended the TCP connection before its answer to the upgrade was "
                                         "complete";
         wsr_conn_fail(c, WSR_STAGE_UPGRADE, system_errno, system_errno == 0 ? cut_short : end_text(system_errno));
     } else if (wsr_conn_handshake_is_over(c)) {
         /* Our Close may still be on its way when only the server's direction has ended. */
-        if (wsr_queue_is_empty(&c->queue) || (c->marks & MARK_CLOSE_LEFT) || system_errno != 0)
+        if (wsr_conn_is_sent(c) || (c->marks & MARK_CLOSE_LEFT) || system_errno != 0)
             wsr_conn_last_byte_left(c);
     } else if (c->session.state == WSR_SESSION_FAILED) {
         return;     /* the Close that is owed comes first: resume() or the timer sees to it */
@@ -354,6 +365,12 @@ static void on_end(struct wsr_conn *c)
     }
 }
 
+/* Returns false when the consumer is behind, with *@buffer as what is to be gone on with. */
+static bool take_in(struct wsr_conn *c, struct wsr_loan **buffer)
+{
+    return WSR_UNLIKELY(wsr_conn_is_sealed(c)) ? wsr_conn_parse_sealed(c, buffer) : wsr_conn_parse(c, *buffer);
+}
+
 void wsr_conn_parse_backlog(struct wsr_conn *c)
 {
     /* What parsing leads to may release the backlog: each buffer is taken off it first. */
@@ -361,7 +378,7 @@ void wsr_conn_parse_backlog(struct wsr_conn *c)
         if (WSR_UNLIKELY(c->state == WSR_CONN_TUNNELING))
             wsr_conn_feed_tunnel(c, buffer);
         /* What the proxy said may have been the end. */
-        if (wsr_conn_is_reading(c) && !parse(c, buffer)) {
+        if (wsr_conn_is_reading(c) && !take_in(c, &buffer)) {
             put_backlog(c, buffer, false);
             if (!is_paused(c))
                 rest_for_consumer(c);

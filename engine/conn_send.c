@@ -1,5 +1,6 @@
 /* What goes out: one send in flight, everything that gathers meanwhile leaves with the next. */
 #include "conn_inner.h"
+#include "conn_tls.h"
 #include "fragment.h"
 
 #include <errno.h>
@@ -126,9 +127,14 @@ void wsr_conn_ping(struct wsr_conn *c, struct wsr_chunk *payload, bool is_timed)
     wsr_conn_mark_unsent(c);
 }
 
+bool wsr_conn_is_sent(const struct wsr_conn *c)
+{
+    return wsr_queue_is_empty(&c->queue) && (c->tls == NULL || wsr_queue_is_empty(&c->tls->sealed));
+}
+
 static bool can_launch(const struct wsr_conn *c)
 {
-    return !(c->ops & WSR_CONN_OP_SEND) && !wsr_queue_is_empty(&c->queue) && c->file >= 0 && wsr_conn_is_reading(c) &&
+    return !(c->ops & WSR_CONN_OP_SEND) && !wsr_conn_is_sent(c) && c->file >= 0 && wsr_conn_is_reading(c) &&
            !(c->marks & MARK_SEND_BROKEN);
 }
 
@@ -137,7 +143,10 @@ void wsr_conn_launch(struct wsr_conn *c)
     struct wsr_driver *driver = c->host->driver;
     while (can_launch(c)) {
         struct iovec parts[WSR_DRIVER_PARTS_MAX];
-        size_t count = wsr_queue_launch(&c->queue, parts, WSR_DRIVER_PARTS_MAX);
+        struct wsr_queue *queue = WSR_UNLIKELY(c->tls != NULL) ? wsr_conn_sealed(c) : &c->queue;
+        if (queue == NULL)
+            return;
+        size_t count = wsr_queue_launch(queue, parts, WSR_DRIVER_PARTS_MAX);
         ssize_t sent = driver->ops->send_now != NULL ? driver->ops->send_now(driver, c->file, parts, count) : -EAGAIN;
         wsr_conn_count(&c->host->counts.sends, 1);
         if (sent == -EAGAIN) {
@@ -151,9 +160,11 @@ void wsr_conn_launch(struct wsr_conn *c)
 
 /* Sending is over. What the server said before is still in the kernel, so the receiving side tells the end; a limit
  * stands behind it in case it never comes. */
-static void on_send_broken(struct wsr_conn *c, int system_errno)
+void wsr_conn_send_broken(struct wsr_conn *c, int system_errno)
 {
     c->marks |= MARK_SEND_BROKEN;
+    if (c->tls != NULL)
+        (void)wsr_conn_sealed_landed(c, 0, true);
     wsr_queue_clear(&c->queue, c->host->slab);
     if (!(c->marks & MARK_INPUT_ENDED))
         c->end_errno = (uint16_t)system_errno;
@@ -173,7 +184,8 @@ static bool has_close_left(const struct wsr_conn *c)
 void wsr_conn_sent(struct wsr_conn *c, int32_t result)
 {
     uint64_t bytes = result > 0 ? (uint64_t)result : 0;
-    struct wsr_queue_credit credit = wsr_queue_landed(&c->queue, c->host->slab, bytes);
+    struct wsr_queue_credit credit = c->tls != NULL ? wsr_conn_sealed_landed(c, bytes, false)
+                                                    : wsr_queue_landed(&c->queue, c->host->slab, bytes);
     wsr_conn_count(&c->host->counts.wire_sent_bytes, bytes);
     wsr_conn_count(&c->link->counts.wire_sent_bytes, bytes);
     /* Read by wsr_send() of any thread and by bufferedAmount: a number alone, so no order. */
@@ -190,11 +202,15 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     if (wsr_conn_has_peer_closed(c))    /* CLOSE-20: what was given to the kernel may have landed short */
         wsr_queue_drop_messages(&c->queue, c->host->slab);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
-        on_send_broken(c, -result);
+        wsr_conn_send_broken(c, -result);
+        return;
+    }
+    if (c->tls != NULL && wsr_conn_tls_is_over(c)) {
+        wsr_conn_fail(c, WSR_STAGE_TLS, 0, "");     /* which was noted before */
         return;
     }
     wsr_conn_tell_writable(c);
-    bool is_empty = wsr_queue_is_empty(&c->queue);
+    bool is_empty = wsr_conn_is_sent(c);
     if (!is_empty)
         wsr_conn_mark_unsent(c);
     if (wsr_conn_handshake_is_over(c) && (is_empty || (has_close_just_left && !(c->marks & MARK_FAILED))))

@@ -12,6 +12,7 @@
 #include "options.h"
 #include "simd/simd.h"
 #include "socket.h"
+#include "tls_context.h"
 #include "uring.h"
 
 #define WORKERS_MAX 256u
@@ -80,7 +81,8 @@ static int check_waiting(const struct wsr_engine_options *o)
 
 static int check_options(const struct wsr_engine_options *o)
 {
-    if ((o->flags & ~(uint32_t)(WSR_ENGINE_PIN | WSR_ENGINE_ONE_CONNECTING | WSR_ENGINE_DIRECT_DESCRIPTORS)) != 0)
+    if ((o->flags & ~(uint32_t)(WSR_ENGINE_PIN | WSR_ENGINE_ONE_CONNECTING | WSR_ENGINE_DIRECT_DESCRIPTORS |
+                               WSR_ENGINE_TLS_INSECURE | WSR_ENGINE_TLS_NO_RESUMPTION)) != 0)
         return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_engine_options.flags 0x%x has unknown flags", o->flags);
     if (o->workers_count > WORKERS_MAX)
         return wsr_error_set(WSR_ERR_ARGUMENT, "workers_count %u is over %u", o->workers_count, WORKERS_MAX);
@@ -94,7 +96,8 @@ static int check_options(const struct wsr_engine_options *o)
         return wsr_error_set(WSR_ERR_ARGUMENT, "buffer_bytes %u is not within 256 and 1,048,576", o->buffer_bytes);
     if (o->sockets_max > 1u << 24)
         return wsr_error_set(WSR_ERR_ARGUMENT, "sockets_max %u is over 16,777,216", o->sockets_max);
-    return check_waiting(o);
+    int rc = check_waiting(o);
+    return rc != 0 ? rc : wsr_engine_check_tls(o);
 }
 
 static void worker_options(struct wsr_worker_options *out, const struct wsr_engine_options *o)
@@ -103,7 +106,7 @@ static void worker_options(struct wsr_worker_options *out, const struct wsr_engi
         .sockets_max = o->sockets_max, .events_count = o->events_count, .wait = o->wait, .cpu = -1,
         .spin_ns = o->spin_ns, .send_pool_bytes = o->send_pool_bytes, .open_timeout_ns = o->open_timeout_ns,
         .close_timeout_ns = o->close_timeout_ns, .fin_timeout_ns = o->fin_timeout_ns,
-        .send_queue_max_bytes = o->send_queue_max_bytes,
+        .send_queue_max_bytes = o->send_queue_max_bytes, .tls_records = o->tls_records,
         .pool = { .buffers_count = o->buffers_count, .buffer_bytes = o->buffer_bytes,
                   .loan_max_bytes = o->loan_max_bytes },
         .limits = { .message_max_bytes = o->message_max_bytes, .fragments_max = o->fragments_max,
@@ -223,6 +226,7 @@ static void free_engine(struct wsr_engine *engine)
     while (engine->sockets != NULL)
         wsr_socket_free(engine, engine->sockets);
     wsr_gate_destroy(engine->gate);
+    wsr_tls_context_free(engine->tls_context);
     pthread_mutex_destroy(&engine->sockets_lock);
     free(engine->consumers);
     free(engine);
@@ -245,6 +249,11 @@ static int make_engine(struct wsr_engine **out, const struct wsr_engine_options 
     engine->is_inline = own.workers_count == 0;
     engine->rings_count = engine->is_inline ? 1 : own.workers_count;
     pthread_mutex_init(&engine->sockets_lock, NULL);
+    rc = wsr_engine_make_tls(engine);
+    if (rc != 0) {
+        free_engine(engine);
+        return rc;
+    }
     engine->consumers = calloc(engine->rings_count, sizeof *engine->consumers);
     engine->resolver = wsr_resolver_create();
     bool has_gate = (own.flags & WSR_ENGINE_ONE_CONNECTING) != 0;
@@ -364,6 +373,12 @@ static void add_worker(struct wsr_engine_statistics *s, const struct wsr_worker 
     s->completions += load(&w->completions_count);
     s->pings_answered += load(&counts->pings_answered);
     s->pings_dropped += load(&counts->pings_dropped);
+    s->tls_handshakes += load(&counts->tls_handshakes);
+    s->tls_resumed += load(&counts->tls_resumed);
+    s->tls_unverified += load(&counts->tls_unverified);
+    s->tls_library += load(&counts->tls_library);
+    s->tls_kernel += load(&counts->tls_kernel);
+    s->tls_direct += load(&counts->tls_direct);
 }
 
 int wsr_engine_statistics(struct wsr_engine *engine, struct wsr_engine_statistics *out)
@@ -379,6 +394,7 @@ int wsr_engine_statistics(struct wsr_engine *engine, struct wsr_engine_statistic
     snprintf(s.simd, sizeof s.simd, "%s", wsr_simd()->name);
     for (uint32_t i = 0; i < engine->rings_count; i++)
         add_worker(&s, engine->consumers[i].worker);
+    s.tls_sessions = wsr_engine_tls_sessions(engine);
     uint32_t size = out->size;
     memcpy(out, &s, size < sizeof s ? size : sizeof s);
     out->size = size;

@@ -29,10 +29,19 @@ struct wsr_engine {
     bool is_inline;
     pthread_mutex_t sockets_lock;         /* opening and destroying, never messages */
     struct wsr_socket *sockets;           /* all that are not yet freed */
+    struct wsr_tls_context *tls_context;  /* NULL until it is needed; under sockets_lock */
 };
 
 /* An inline engine on @driver, which becomes its own on success. For the tests' simulated driver. */
 WSR_MUST_USE int wsr_engine_create_on(struct wsr_engine **engine, const struct wsr_engine_options *options,
                                       struct wsr_driver *driver);
+
+/* engine_tls.c. The first two while the engine is made: what is wrong with the options; the context, when one of them
+ * is about it. Return 0, or the error that was told. */
+WSR_MUST_USE int wsr_engine_check_tls(const struct wsr_engine_options *options);
+WSR_MUST_USE int wsr_engine_make_tls(struct wsr_engine *engine);
+/* Any thread: the engine's context, made when there is none. */
+WSR_MUST_USE int wsr_engine_tls(struct wsr_engine *engine, struct wsr_tls_context **context);
+uint64_t wsr_engine_tls_sessions(struct wsr_engine *engine);
 
 #endif

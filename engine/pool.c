@@ -116,13 +116,15 @@ struct wsr_loan *wsr_pool_received(struct wsr_pool *pool, uint16_t index, uint32
     loan->uses = 1;
     loan->filled = filled;
     loan->parsed = 0;
+    loan->is_opened = false;
     count_out(pool, 1);
     return loan;
 }
 
-const uint8_t *wsr_pool_bytes(const struct wsr_loan *loan)
+uint8_t *wsr_pool_bytes(const struct wsr_loan *loan)
 {
-    assert(!loan->is_block);
+    if (WSR_UNLIKELY(loan->is_block))
+        return wsr_pool_block_bytes((struct wsr_loan *)(uintptr_t)loan);
     return loan->pool->base + (size_t)loan->index * loan->pool->buffer_bytes;
 }
 

@@ -15,6 +15,9 @@ struct wsr_loan {
     size_t capacity;                  /* block: bytes */
     uint32_t filled;                  /* buffer: bytes that the kernel put there */
     uint32_t parsed;                  /* buffer: of them, parsed by the connection */
+    /* of a connection with TLS, once is_opened: what is still to be opened; filled and parsed are of what was opened
+     * last */
+    uint32_t sealed_at, sealed_end;
     _Atomic uint32_t holds;           /* wsr_event_hold() minus wsr_hold_release(), doubled; the lowest bit is set
                                          while in the stack of returned holds */
     uint32_t uses;                    /* worker: events that the consumer has not passed, and parsing under way */
@@ -24,6 +27,7 @@ struct wsr_loan {
     uint16_t index;                   /* buffer: number in the driver's ring */
     bool is_block;
     bool is_lent;                     /* block: counted as memory of copied messages */
+    bool is_opened;                   /* records: sealed_at and sealed_end are set */
     bool is_home;                     /* buffer: the kernel has it; block: freed */
 };
 
@@ -48,7 +52,8 @@ void wsr_pool_destroy(struct wsr_pool *pool);
 
 /* The kernel gave up buffer @index with @filled bytes in it: it is in use once, by the caller. */
 struct wsr_loan *wsr_pool_received(struct wsr_pool *pool, uint16_t index, uint32_t filled);
-const uint8_t *wsr_pool_bytes(const struct wsr_loan *loan);
+/* Of a buffer or a block. Only who received it may write there, and only before it is lent. */
+uint8_t *wsr_pool_bytes(const struct wsr_loan *loan);
 
 static inline void wsr_pool_use(struct wsr_loan *loan)
 {

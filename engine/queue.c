@@ -321,5 +321,5 @@ void wsr_queue_clear(struct wsr_queue *queue, struct wsr_slab *slab)
 {
     assert(queue->flight_last == NULL);
     wsr_slab_give_all(slab, queue->first);
-    *queue = (struct wsr_queue){ 0 };
+    *queue = (struct wsr_queue){ .next = queue->next };
 }

@@ -13,6 +13,7 @@ struct wsr_queue {
     struct wsr_chunk *flight_last;    /* last chunk that the kernel was given; NULL when no send is in flight */
     uint16_t pongs_count;             /* Pongs that wait or are in flight */
     uint16_t burst_bytes;             /* of messages that gathered for the last send; so many may gather again */
+    uint32_t next;                    /* free for the queue's owner */
 };
 
 /* What the kernel's acceptance of bytes amounts to. */
@@ -68,7 +69,7 @@ struct wsr_queue_credit wsr_queue_landed(struct wsr_queue *queue, struct wsr_sla
 /* Give up every frame of a message that has not begun; what is in flight, or half sent, stays, and so do control
  * frames (CLOSE-20). */
 void wsr_queue_drop_messages(struct wsr_queue *queue, struct wsr_slab *slab);
-/* Give up everything. Nothing may be in flight. */
+/* Give up everything; next stays. Nothing may be in flight. */
 void wsr_queue_clear(struct wsr_queue *queue, struct wsr_slab *slab);
 
 #endif

@@ -161,8 +161,7 @@ struct wsr_chunk *wsr_slab_take_control(struct wsr_slab *slab, size_t bytes)
 
 size_t wsr_slab_room(const struct wsr_chunk *chunk)
 {
-    assert(chunk->size_class < CLASSES_COUNT);
-    return class_room(chunk->size_class);
+    return chunk->size_class < CLASSES_COUNT ? class_room(chunk->size_class) : 0;
 }
 
 void wsr_slab_give(struct wsr_slab *slab, struct wsr_chunk *chunk)

@@ -61,7 +61,7 @@ void wsr_slab_destroy(struct wsr_slab *slab);   /* chunks still out are void, bu
 struct wsr_chunk *wsr_slab_take(struct wsr_slab *slab, uint64_t bytes);
 /* One chunk of at least @bytes, from malloc when need be: for what must not fail for want of a slab. */
 struct wsr_chunk *wsr_slab_take_control(struct wsr_slab *slab, size_t bytes);
-/* Bytes that chunk->data can hold. */
+/* Bytes that chunk->data can hold; 0 for one from malloc. */
 size_t wsr_slab_room(const struct wsr_chunk *chunk);
 void wsr_slab_give(struct wsr_slab *slab, struct wsr_chunk *chunk);
 /* The same for a chunk and all linked behind it. */

@@ -263,8 +263,6 @@ static int make_plan(struct plan *plan, const char *url, size_t url_len, const c
     rc = check_request(plan, protocols, protocols_count);
     if (rc != 0)
         return rc;
-    if (plan->url.secure)
-        return wsr_error_set(WSR_ERR_NOT_SUPPORTED, "wss: this build has no TLS yet; nothing is sent in clear instead");
     plan->opening = calloc(1, sizeof *plan->opening);
     if (plan->opening == NULL)
         return wsr_error_set(WSR_ERR_MEMORY, "no memory for a connection attempt");
@@ -273,6 +271,10 @@ static int make_plan(struct plan *plan, const char *url, size_t url_len, const c
                                  "another, or do without WSR_SOCKET_REFUSE_BAD_PORTS";
     plan->opening->keeps_response = (plan->options.flags & WSR_SOCKET_KEEP_RESPONSE) != 0;
     rc = plan_addresses(plan);
+    if (rc == 0 && plan->options.tls_name != NULL && !plan->url.secure)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "tls_name is given with a URL that is not wss:; leave it out");
+    if (rc == 0 && plan->url.secure)
+        rc = wsr_socket_plan_tls(plan->opening, &plan->url, plan->options.tls_name);
     return rc != 0 ? rc : plan_request(plan, protocols, protocols_count);
 }
 
@@ -363,6 +365,8 @@ int wsr_socket_open(struct wsr_engine *engine, const char *url, size_t url_len, 
     if ((plan.options.flags & ~known) != 0)
         return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_socket_options.flags 0x%x has unknown flags", plan.options.flags);
     rc = make_plan(&plan, url, url_len == WSR_ZSTRING ? strlen(url) : url_len, protocols, protocols_count);
+    if (rc == 0 && plan.url.secure)
+        rc = wsr_engine_tls(engine, &plan.opening->tls_context);
     if (rc == 0)
         rc = start(engine, &plan, socket);
     wsr_conn_opening_free(plan.opening);
@@ -530,6 +534,7 @@ int wsr_socket_statistics(const struct wsr_socket *socket, struct wsr_socket_sta
     s.rtt_ns = load_span(&counts->rtt_span);
     s.lookup_ns = load_span(&counts->lookup_span);
     s.connect_ns = load_span(&counts->connect_span);
+    s.tls_ns = load_span(&counts->tls_span);
     s.upgrade_ns = load_span(&counts->upgrade_span);
     s.opened_ns = load(&counts->opened_ns);
     s.last_received_ns = load(&counts->last_received_ns);

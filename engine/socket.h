@@ -27,6 +27,9 @@ struct wsr_socket {
 bool wsr_socket_enter(struct wsr_socket *socket, enum wsr_ready_state from, enum wsr_ready_state to);
 /* Free it: nothing refers to it any more. Its worker may be gone. */
 void wsr_socket_free(struct wsr_engine *engine, struct wsr_socket *socket);
+/* socket_tls.c: whom @opening is to be with, @url's host or @name, which may be NULL. Returns 0, or the error that was
+ * told. */
+WSR_MUST_USE int wsr_socket_plan_tls(struct wsr_opening *opening, const struct wsr_url *url, const char *name);
 /* A nonce, or a mask key, for the calling thread. */
 void wsr_socket_random(void *out, size_t len);
 void wsr_socket_mask_key(uint8_t key[4]);

@@ -22,6 +22,17 @@ enum wsr_tls_state {
     WSR_TLS_FAILED               /* nothing goes any more; an alert may be in the output */
 };
 
+/* What was agreed on, for the application. */
+struct wsr_tls_facts {
+    const char *cipher;          /* the suite's name, static; NULL without TLS */
+    uint16_t version;            /* as on the wire: 0x0303, 0x0304 */
+    uint16_t suite;              /* number of the cipher suite */
+    uint8_t records;             /* enum wsr_tls_records */
+    uint8_t why;                 /* enum wsr_tls_why */
+    bool was_resumed;
+    bool is_verified;            /* false: the engine is insecure */
+};
+
 struct wsr_tls {
     struct wsr_tls_shared *shared;
     struct wsr_tls_handshake *handshake;   /* OpenSSL's part; NULL when no longer needed */
@@ -33,17 +44,8 @@ struct wsr_tls {
     uint8_t state;               /* enum wsr_tls_state, changed by one function only */
     uint8_t records;             /* enum wsr_tls_records: who carries them; WSR_TLS_AUTO while that is not settled */
     bool has_closed;             /* close_notify was written */
+    struct wsr_tls_facts facts;            /* from READY on; records and why when they are settled */
     struct wsr_tls_direct direct;          /* with direct and kernel */
-};
-
-/* What was agreed on, for the application. */
-struct wsr_tls_facts {
-    uint16_t version;            /* as on the wire: 0x0303, 0x0304 */
-    uint16_t suite;              /* number of the cipher suite */
-    uint8_t records;             /* enum wsr_tls_records */
-    uint8_t why;                 /* enum wsr_tls_why */
-    bool was_resumed;
-    bool is_verified;            /* false: the engine is insecure */
 };
 
 enum wsr_tls_why {
@@ -76,13 +78,15 @@ size_t wsr_tls_feed(struct wsr_tls *tls, uint8_t *in, size_t len, struct wsr_tls
 
 /*
  * After READY: let @wanted carry the records. AUTO is direct, or, like DIRECT, library with a cipher suite that
- * direct cannot carry. KERNEL makes the keys ready and carries the records as direct does until wsr_tls_take_over().
- * Returns 0, WSR_ERR_NOT_SUPPORTED: KERNEL with a suite of which the keys cannot be had; WSR_ERR_MEMORY.
+ * direct cannot carry. With KERNEL the records are carried as with DIRECT until the kernel has direct.in and
+ * direct.out. Returns 0, WSR_ERR_NOT_SUPPORTED: KERNEL with a suite of which the keys cannot be had; WSR_ERR_MEMORY.
  */
 WSR_MUST_USE int wsr_tls_settle(struct wsr_tls *tls, enum wsr_tls_records wanted);
-/* The kernel has direct.in and direct.out: from now on only control records are fed, by wsr_tls_control(). */
-void wsr_tls_take_over(struct wsr_tls *tls);
-void wsr_tls_facts(const struct wsr_tls *tls, struct wsr_tls_facts *facts);
+/* Data has come, and with it no more tickets are waited for: OpenSSL's part is given up, unless it carries the
+ * records. */
+void wsr_tls_end_handshake(struct wsr_tls *tls);
+/* Bytes that are still missing of the record that is being gathered, or of its header; 0 between records. */
+size_t wsr_tls_missing(const struct wsr_tls *tls);
 
 /* A record of @type that is not data, as the kernel has opened it; as wsr_tls_feed(), but for DATA. KEYS says that
  * direct.in is new and the kernel is to have it. */
@@ -94,7 +98,7 @@ void wsr_tls_output_taken(struct wsr_tls *tls);
 
 /* Room that sealing @bytes, at most WSR_TLS_PLAIN_MAX, takes at most. */
 #define WSR_TLS_PLAIN_MAX 16384u
-size_t wsr_tls_sealed_max(size_t bytes);
+size_t wsr_tls_sealed_max(const struct wsr_tls *tls, size_t bytes);
 /*
  * Seal all of @parts, together 1 to WSR_TLS_PLAIN_MAX bytes, as one record into @out, which has room for it; before it
  * what the protocol owes (KeyUpdate). In OPEN and CLOSED. Returns the bytes written, or WSR_ERR_MEMORY.

@@ -15,6 +15,7 @@ struct wsr_tls_handshake {
     size_t spill_used, spill_room;
     bool is_short;               /* no memory for it: the connection is lost */
     bool is_insecure;
+    uint64_t fed_count;          /* records that it was given after the handshake, when others open them */
     /* By callback of tls_context.c: the secrets of TLS 1.3 as the key log has them, and the last alert either way. */
     uint8_t client_secret[WSR_TLS_SECRET_MAX], server_secret[WSR_TLS_SECRET_MAX];
     uint8_t secret_bytes;        /* of both; 0 = not known (yet) */

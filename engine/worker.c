@@ -426,6 +426,9 @@ int wsr_worker_create(struct wsr_worker **worker, struct wsr_driver *driver, str
     w->host.gate = options->gate;
     w->host.sessions = (struct wsr_session_shared){ .limits = options->limits, .memory = &wsr_conn_session_memory,
                                                     .memory_context = &w->host, .simd = wsr_simd() };
+    w->host.tls_shared = (struct wsr_tls_shared){ .take = wsr_conn_take_record, .release = wsr_conn_release_record,
+                                                  .context = &w->host };
+    w->host.tls_records = options->tls_records;
     w->host.open_timeout_ns = options->open_timeout_ns;
     w->host.close_timeout_ns = options->close_timeout_ns;
     w->host.fin_timeout_ns = options->fin_timeout_ns;
@@ -510,6 +513,7 @@ void wsr_worker_end(struct wsr_worker *w)
 
 void wsr_worker_free(struct wsr_worker *w)
 {
+    wsr_tls_ciphers_free(w->host.tls_shared.ciphers);
     /* Not in wsr_worker_end(): whoever stops the worker may still be about to wake it. */
     if (w->owns_driver)
         driver_of(w)->ops->destroy(driver_of(w));

@@ -444,7 +444,7 @@ static void check_rest(struct world *world, unsigned chunks_count)
     assert_null(host->resting_first);
     assert_null(host->gone_first);
     unsigned free_count = 0;
-    for (const struct wsr_conn *conn = host->free_first; conn != NULL; conn = conn->free_next) {
+    for (const struct wsr_conn *conn = host->free_first; conn != NULL; conn = wsr_conn_next(conn)) {
         assert_int_equal(conn->state, WSR_CONN_FREE);
         assert_true(conn->file == -1 && conn->ops == 0 && conn->link == NULL && conn->marks == 0);
         free_count++;

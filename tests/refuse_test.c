@@ -327,7 +327,8 @@ static const struct {
     { WORLD_URL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.source_address = "here") },
     { WORLD_URL, NULL, 0, WSR_ERR_ARGUMENT, { .size = 0 } },
     { WORLD_URL, NULL, 0, WSR_ERR_ARGUMENT, { .size = 5000 } },
-    { "wss://h/", NULL, 0, WSR_ERR_NOT_SUPPORTED, WSR_SOCKET_OPTIONS_INIT },
+    { WORLD_URL, NULL, 0, WSR_ERR_ARGUMENT, WITH(.tls_name = "h") },
+    { "wss://h/", NULL, 0, WSR_ERR_ARGUMENT, WITH(.tls_name = "a b") },
     { WORLD_URL, NULL, 0, WSR_ERR_MEMORY, WSR_SOCKET_OPTIONS_INIT },       /* sockets_max is 1 */
 };
 
