@@ -50,7 +50,7 @@ struct wsr_driver_ops {
     void (*close)(struct wsr_driver *driver, wsr_file file);
     /* shutdown(SHUT_WR), at once. Returns 0 or -errno. */
     int (*shutdown)(struct wsr_driver *driver, wsr_file file);
-    /* setsockopt(), at once. Returns 0 or -errno. */
+    /* setsockopt(), at once. Returns 0 or -errno; -EAGAIN: not now, but perhaps after a wait. */
     int (*set_option)(struct wsr_driver *driver, wsr_file file, int level, int name, const void *value,
                       socklen_t bytes);
 

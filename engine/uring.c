@@ -145,8 +145,8 @@ static void uring_close(struct wsr_driver *driver, wsr_file file)
     wsr_uring_direct_close(&wsr_uring_of(driver)->direct, &wsr_uring_of(driver)->files, file);
 }
 
-/* A slot gets a descriptor for that long. Submitted at once, as the slot may be another socket's tomorrow. */
-static int shutdown_direct(struct uring *u, wsr_file file)
+/* A descriptor for a slot, to be closed at once. Submitted at once, as the slot may be another socket's tomorrow. */
+static int install_direct(struct uring *u, wsr_file file)
 {
     struct io_uring_sqe *sqe = claim(u, WSR_URING_TOKEN_INSTALL);
     if (sqe == NULL)
@@ -154,14 +154,41 @@ static int shutdown_direct(struct uring *u, wsr_file file)
     wsr_uring_direct_prep_install(sqe, file);
     sqe->user_data = WSR_URING_TOKEN_INSTALL;
     int rc = submit(u);
-    return rc < 0 ? rc : wsr_uring_direct_shutdown(&u->direct, WSR_URING_TOKEN_INSTALL, WSR_URING_TOKEN_CANCEL);
+    return rc < 0 ? rc : wsr_uring_direct_installed(&u->direct, WSR_URING_TOKEN_INSTALL, WSR_URING_TOKEN_CANCEL);
 }
 
+/* What a call can be made on: @file itself, or a descriptor that give_up() closes. Or -errno. */
+static int descriptor_of(struct uring *u, wsr_file file)
+{
+    return wsr_uring_direct_is(file) ? install_direct(u, file) : file;
+}
+
+static void give_up(wsr_file file, int fd)
+{
+    if (fd != file)
+        close(fd);
+}
+
+/* IORING_OP_SHUTDOWN always takes a kernel thread. */
 static int uring_shutdown(struct wsr_driver *driver, wsr_file file)
 {
-    if (wsr_uring_direct_is(file))
-        return shutdown_direct(wsr_uring_of(driver), file);
-    return shutdown(file, SHUT_WR) == 0 ? 0 : -errno;       /* IORING_OP_SHUTDOWN always takes a kernel thread */
+    int fd = descriptor_of(wsr_uring_of(driver), file);
+    if (fd < 0)
+        return fd;
+    int rc = shutdown(fd, SHUT_WR) == 0 ? 0 : -errno;
+    give_up(file, fd);
+    return rc;
+}
+
+static int uring_set_option(struct wsr_driver *driver, wsr_file file, int level, int name, const void *value,
+                            socklen_t bytes)
+{
+    int fd = descriptor_of(wsr_uring_of(driver), file);
+    if (fd < 0)
+        return fd;
+    int rc = setsockopt(fd, level, name, value, bytes) == 0 ? 0 : -errno;
+    give_up(file, fd);
+    return rc;
 }
 
 /* ---- Operations ---- */
@@ -227,13 +254,9 @@ static void uring_recv_into(struct wsr_driver *driver, wsr_file file, void *to, 
     sqe->user_data = token;
 }
 
-/* MSG_WAITALL: on plain TCP the kernel goes on by itself after a short send (kernel.md, fact 5). */
-static void uring_send(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
+static void queue_send(struct uring *u, wsr_file file, const struct iovec *parts, size_t parts_count, int flags,
                        uint64_t token)
 {
-    static const int flags = MSG_NOSIGNAL | MSG_WAITALL;
-    struct uring *u = wsr_uring_of(driver);
-
     assert(parts_count > 0 && parts_count <= WSR_DRIVER_PARTS_MAX);
     if (parts_count > 1 && !wsr_uring_arena_has_room(u->arena, parts_count)) {
         int rc = submit(u);
@@ -252,6 +275,40 @@ static void uring_send(struct wsr_driver *driver, wsr_file file, const struct io
     } else {
         io_uring_prep_sendmsg(sqe, file, wsr_uring_arena_take(u->arena, parts, parts_count), flags);
     }
+    wsr_uring_direct_aim(sqe, file);
+    sqe->user_data = token;
+}
+
+/* MSG_WAITALL: on plain TCP the kernel goes on by itself after a short send (kernel.md, fact 5). */
+static void uring_send(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
+                       uint64_t token)
+{
+    queue_send(wsr_uring_of(driver), file, parts, parts_count, MSG_NOSIGNAL | MSG_WAITALL, token);
+}
+
+/* With keys in the kernel MSG_WAITALL is EOPNOTSUPP (tls_sw_sendmsg() in Linux). */
+static void uring_send_sealed(struct wsr_driver *driver, wsr_file file, const struct iovec *parts, size_t parts_count,
+                              uint64_t token)
+{
+    queue_send(wsr_uring_of(driver), file, parts, parts_count, MSG_NOSIGNAL, token);
+}
+
+static void uring_send_message(struct wsr_driver *driver, wsr_file file, const struct msghdr *message, uint64_t token)
+{
+    struct io_uring_sqe *sqe = claim(wsr_uring_of(driver), token);
+    if (sqe == NULL)
+        return;
+    io_uring_prep_sendmsg(sqe, file, message, MSG_NOSIGNAL);
+    wsr_uring_direct_aim(sqe, file);
+    sqe->user_data = token;
+}
+
+static void uring_recv_message(struct wsr_driver *driver, wsr_file file, struct msghdr *message, uint64_t token)
+{
+    struct io_uring_sqe *sqe = claim(wsr_uring_of(driver), token);
+    if (sqe == NULL)
+        return;
+    io_uring_prep_recvmsg(sqe, file, message, 0);
     wsr_uring_direct_aim(sqe, file);
     sqe->user_data = token;
 }
@@ -334,7 +391,7 @@ static bool digest(struct uring *u, const struct io_uring_cqe *cqe, struct wsr_c
         else if (cqe->user_data < WSR_URING_TOKEN_WAKE)
             wsr_uring_hot_watched(u, (unsigned)(cqe->user_data - WSR_URING_TOKEN_WATCH));
         else if (cqe->user_data == WSR_URING_TOKEN_INSTALL && cqe->res >= 0)
-            close(cqe->res);                  /* came too late for shutdown_direct(), which has told so */
+            close(cqe->res);                  /* came too late for install_direct(), which has told so */
         return false;
     }
     out->token = cqe->user_data;
@@ -490,11 +547,15 @@ static const struct wsr_driver_ops uring_ops = {
     .listen = uring_listen,
     .close = uring_close,
     .shutdown = uring_shutdown,
+    .set_option = uring_set_option,
     .connect = uring_connect,
     .accept = uring_accept,
     .recv = uring_recv,
     .recv_into = uring_recv_into,
     .send = uring_send,
+    .send_sealed = uring_send_sealed,
+    .send_message = uring_send_message,
+    .recv_message = uring_recv_message,
     .send_now = uring_send_now,
     .cancel = uring_cancel,
     .provide = uring_provide,

@@ -178,23 +178,19 @@ void wsr_uring_direct_prep_install(struct io_uring_sqe *sqe, wsr_file file)
     wsr_uring_direct_aim(sqe, file);
 }
 
-int wsr_uring_direct_shutdown(struct wsr_uring_direct *direct, uint64_t token, uint64_t taken)
+int wsr_uring_direct_installed(struct wsr_uring_direct *direct, uint64_t token, uint64_t taken)
 {
     struct io_uring_cq *cq = &direct->ring->cq;
     /* Acquire: pairs with the kernel's release of the tail, so that the entries before it can be read. */
     unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
-    int fd = -EBUSY;
+    int fd = -EAGAIN;
 
-    for (unsigned head = *cq->khead; head != tail && fd == -EBUSY; head++) {
+    for (unsigned head = *cq->khead; head != tail && fd == -EAGAIN; head++) {
         struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
         if (cqe->user_data != token)
             continue;
         cqe->user_data = taken;
         fd = cqe->res;
     }
-    if (fd < 0)
-        return fd;
-    int rc = shutdown(fd, SHUT_WR) == 0 ? 0 : -errno;
-    close(fd);
-    return rc;
+    return fd;
 }

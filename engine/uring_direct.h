@@ -53,8 +53,8 @@ void wsr_uring_direct_accepted(struct wsr_uring_direct *direct, struct wsr_uring
 
 /* Prepare @sqe to complete with a plain descriptor for the same socket. */
 void wsr_uring_direct_prep_install(struct io_uring_sqe *sqe, wsr_file file);
-/* shutdown(SHUT_WR) of the descriptor that came with the completion of @token among those not yet taken, whose token
- * then is @taken. 0 or -errno; -EBUSY when it is not there. */
-int wsr_uring_direct_shutdown(struct wsr_uring_direct *direct, uint64_t token, uint64_t taken);
+/* The descriptor that came with the completion of @token among those not yet taken, whose token then is @taken. It is
+ * the caller's to close. Or -errno; -EAGAIN when it is not there. */
+int wsr_uring_direct_installed(struct wsr_uring_direct *direct, uint64_t token, uint64_t taken);
 
 #endif

@@ -271,6 +271,49 @@ static void a_shutdown_that_fails_is_an_errno_and_leaves_nothing(void **state)
     bench_close(&b);
 }
 
+static void an_option_is_set_on_a_slot_at_once(void **state)
+{
+    (void)state;
+    const struct linger reset = { .l_onoff = 1 };
+    struct bench b;
+    set_up(&b, 3);
+    bench_pair(&b, &b.client, &b.server);
+    b.driver->ops->recv(b.driver, b.server, RECV);
+    unsigned before = files_open();
+    assert_int_equal(b.driver->ops->set_option(b.driver, b.client, SOL_SOCKET, -1, &reset, sizeof reset),
+                     -ENOPROTOOPT);
+    struct rlimit limit = exhaust_descriptors();
+    assert_int_equal(b.driver->ops->set_option(b.driver, b.client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset),
+                     -EMFILE);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    assert_int_equal(b.driver->ops->set_option(b.driver, b.client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+    assert_int_equal(files_open(), before);
+    b.driver->ops->close(b.driver, b.client);
+    assert_int_equal(bench_await(&b, RECV).result, -ECONNRESET);        /* which shows that it was set */
+    assert_int_equal(files_open(), before);
+    bench_close(&b);
+}
+
+static void messages_go_through_slots(void **state)
+{
+    (void)state;
+    struct bench b;
+    char letters[] = "abcde", got[8] = "";
+    struct iovec parts[2] = { { letters, 2 }, { letters + 2, 3 } }, room = { got, sizeof got };
+    struct msghdr said = { .msg_iov = parts, .msg_iovlen = 2 }, heard = { .msg_iov = &room, .msg_iovlen = 1 };
+    set_up(&b, 2);
+    bench_pair(&b, &b.client, &b.server);
+    b.driver->ops->recv_message(b.driver, b.server, &heard, INTO);
+    b.driver->ops->send_message(b.driver, b.client, &said, SEND);
+    assert_int_equal(bench_await(&b, SEND).result, 5);
+    assert_int_equal(bench_await(&b, INTO).result, 5);
+    assert_string_equal(got, "abcde");
+    b.driver->ops->recv(b.driver, b.server, RECV);
+    b.driver->ops->send_sealed(b.driver, b.client, parts, 2, SEND);
+    expect_bytes(&b, RECV, "abcde");
+    bench_close(&b);
+}
+
 /* With no room for its completion the descriptor comes later, and is closed then. */
 static void a_shutdown_behind_a_full_completion_queue_gives_up_and_leaks_nothing(void **state)
 {
@@ -283,7 +326,9 @@ static void a_shutdown_behind_a_full_completion_queue_gives_up_and_leaks_nothing
     /* Never taken before the shutdown: each submits at once, as the queue is that short. */
     for (unsigned i = 0; i < 24; i++)
         bench_send(&b, b.client, "x", 1, SEND);
-    assert_int_equal(b.driver->ops->shutdown(b.driver, b.client), -EBUSY);
+    assert_int_equal(b.driver->ops->shutdown(b.driver, b.client), -EAGAIN);
+    assert_int_equal(b.driver->ops->set_option(b.driver, b.client, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int)),
+                     -EAGAIN);
     for (unsigned i = 0; i < 24; i++)
         assert_int_equal(bench_await(&b, SEND).result, 1);
     assert_int_equal(b.driver->ops->wait(b.driver, b.log, 8, 0), 0);
@@ -446,6 +491,8 @@ int main(void)
         cmocka_unit_test(unix_sockets_stay_plain_beside_slots),
         cmocka_unit_test(shutdown_ends_one_direction_at_once),
         cmocka_unit_test(a_shutdown_that_fails_is_an_errno_and_leaves_nothing),
+        cmocka_unit_test(an_option_is_set_on_a_slot_at_once),
+        cmocka_unit_test(messages_go_through_slots),
         cmocka_unit_test(a_shutdown_behind_a_full_completion_queue_gives_up_and_leaks_nothing),
         cmocka_unit_test(the_table_belongs_to_the_thread_that_waits_first),
         cmocka_unit_test(destroy_closes_what_is_in_the_table),
