@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "tests/support/sim_peer.h"
+#include "tests/support/sim_ktls.h"
 
 #define FILES_MAX 256
 #define SCRIPTS_MAX 256
@@ -23,6 +23,7 @@
 
 enum op_kind { OP_CONNECT, OP_RECV, OP_SEND, OPS_COUNT };
 enum op_state { OP_IDLE, OP_ARMED, OP_ENDED };
+enum recv_way { RECV_MULTISHOT, RECV_INTO, RECV_MESSAGE };
 enum buffer_state { BUFFER_NONE, BUFFER_HOME, BUFFER_OUT };
 
 struct done {
@@ -50,6 +51,12 @@ struct file {
     size_t parts_count;
     uint8_t *copy;
     size_t copy_bytes;
+    uint8_t send_type;                 /* of its record, with keys */
+    enum recv_way recv_way;
+    uint8_t *into;                     /* RECV_INTO */
+    size_t into_bytes;
+    struct msghdr *message;            /* RECV_MESSAGE */
+    struct sim_ktls ktls;
 };
 
 struct sim {
@@ -66,6 +73,9 @@ struct sim {
     uint32_t home_first, home_count;
     unsigned refused_opens;
     int refused_errno, broken_errno;
+    unsigned refused_options;
+    int refused_level, refused_name, refused_option_errno;
+    bool renews_keys;
     struct wsr_driver_setup last_setup;
     struct wsr_driver_counts counts;
     struct sim_counts seen;
@@ -153,8 +163,7 @@ static wsr_file open_file(struct wsr_driver *driver, const struct wsr_driver_set
 }
 
 static wsr_file listen_file(struct wsr_driver *driver, const struct sockaddr *address, socklen_t address_bytes,
-    int backlog,
-                            uint16_t *port)
+                            int backlog, uint16_t *port)
 {
     (void)address, (void)address_bytes, (void)backlog, (void)port;
     sim_fail(sim_of(driver), "a client listens");
@@ -175,6 +184,8 @@ static void close_file(struct wsr_driver *driver, wsr_file index)
             sim_fail(sim, "close of file %d with operation %u in flight", index, kind);
     }
     file->is_open = false;
+    sim_ktls_flush(&file->ktls, file->peer);
+    sim_ktls_free(&file->ktls);
     if (file->peer != NULL && file->connected)
         sim_peer_client_closed(file->peer);
     file->peer = NULL;
@@ -188,10 +199,33 @@ static int shutdown_file(struct wsr_driver *driver, wsr_file index)
         return -ENOTCONN;
     if (file->ops[OP_SEND].state == OP_ARMED)
         sim_fail(sim, "shutdown of file %d with a send in flight", index);
+    sim_ktls_flush(&file->ktls, file->peer);
     if (!file->shut)
         sim_peer_client_shut(file->peer);
     file->shut = true;
     return 0;
+}
+
+static int set_option(struct wsr_driver *driver, wsr_file index, int level, int name, const void *value,
+                      socklen_t bytes)
+{
+    struct sim *sim = sim_of(driver);
+    struct file *file = file_at(sim, index, "set_option");
+    struct sim_ktls_key out = file->ktls.out, in = file->ktls.in;
+    if (sim->refused_options > 0 && sim->refused_level == level && sim->refused_name == name) {
+        sim->refused_options--;
+        return -sim->refused_option_errno;
+    }
+    if (!file->connected || sim_peer_is_reset(file->peer))
+        return -ENOTCONN;
+    if (sim_random(sim, 4) == 0)
+        return -EAGAIN;
+    int rc = sim_ktls_set(&file->ktls, sim->renews_keys, level, name, value, bytes, &file->peer->options);
+    if (!out.is_set && file->ktls.out.is_set && file->ops[OP_SEND].state != OP_IDLE)
+        sim_fail(sim, "keys for sending on file %d, which is sending", index);
+    if (!in.is_set && file->ktls.in.is_set && file->ops[OP_RECV].state != OP_IDLE)
+        sim_fail(sim, "keys for receiving on file %d, which is receiving", index);
+    return rc;
 }
 
 /* ---- Operations ---- */
@@ -221,8 +255,7 @@ static void end_one(struct sim *sim, struct op *op, int32_t result, uint16_t fla
 }
 
 static void connect_file(struct wsr_driver *driver, wsr_file index, const struct sockaddr *address,
-    socklen_t address_bytes,
-                         uint64_t token)
+                         socklen_t address_bytes, uint64_t token)
 {
     struct sim *sim = sim_of(driver);
     struct file *file = file_at(sim, index, "connect");
@@ -241,31 +274,50 @@ static void connect_file(struct wsr_driver *driver, wsr_file index, const struct
     sim_peer_run(file->peer);
 }
 
-static void recv_file(struct wsr_driver *driver, wsr_file index, uint64_t token)
+static struct file *begin_recv(struct sim *sim, wsr_file index, enum recv_way way, uint64_t token)
 {
-    struct sim *sim = sim_of(driver);
     struct file *file = file_at(sim, index, "recv");
     if (!file->connected)
         sim_fail(sim, "recv on file %d, which is not connected", index);
     arm(sim, file, OP_RECV, token);
+    file->recv_way = way;
+    return file;
+}
+
+static void recv_file(struct wsr_driver *driver, wsr_file index, uint64_t token)
+{
+    begin_recv(sim_of(driver), index, RECV_MULTISHOT, token);
 }
 
 static void recv_into_file(struct wsr_driver *driver, wsr_file index, void *to, size_t len, uint64_t token)
 {
-    (void)index, (void)to, (void)len, (void)token;
-    sim_fail(sim_of(driver), "recv_into is not simulated");
+    struct file *file = begin_recv(sim_of(driver), index, RECV_INTO, token);
+    if (len == 0)
+        sim_fail(sim_of(driver), "recv_into of no bytes");
+    file->into = to;
+    file->into_bytes = len;
 }
 
-static void send_file(struct wsr_driver *driver, wsr_file index, const struct iovec *parts, size_t parts_count,
-    uint64_t token)
+static void recv_message(struct wsr_driver *driver, wsr_file index, struct msghdr *message, uint64_t token)
 {
-    struct sim *sim = sim_of(driver);
+    struct file *file = begin_recv(sim_of(driver), index, RECV_MESSAGE, token);
+    if (message->msg_iovlen != 1 || message->msg_iov[0].iov_len == 0)
+        sim_fail(sim_of(driver), "recv_message with other than one part");
+    file->message = message;
+    file->into = message->msg_iov[0].iov_base;
+    file->into_bytes = message->msg_iov[0].iov_len;
+}
+
+static void begin_send(struct sim *sim, wsr_file index, const struct iovec *parts, size_t parts_count, uint8_t type,
+                       uint64_t token)
+{
     struct file *file = file_at(sim, index, "send");
     if (!file->connected || file->shut)
         sim_fail(sim, "send on file %d, which is %s", index, file->shut ? "shut down" : "not connected");
     if (parts_count == 0 || parts_count > WSR_DRIVER_PARTS_MAX)
         sim_fail(sim, "send of %zu parts", parts_count);
     arm(sim, file, OP_SEND, token);
+    file->send_type = type;
     sim->seen.sends++;
     memcpy(file->parts, parts, parts_count * sizeof *parts);
     file->parts_count = parts_count;
@@ -281,6 +333,36 @@ static void send_file(struct wsr_driver *driver, wsr_file index, const struct io
         memcpy(file->copy + at, parts[i].iov_base, parts[i].iov_len);
 }
 
+/* Which has MSG_WAITALL. */
+static void send_file(struct wsr_driver *driver, wsr_file index, const struct iovec *parts, size_t parts_count,
+                      uint64_t token)
+{
+    struct sim *sim = sim_of(driver);
+    if (file_at(sim, index, "send")->ktls.out.is_set)
+        sim_fail(sim, "send on file %d, for which the kernel seals: EOPNOTSUPP", index);
+    begin_send(sim, index, parts, parts_count, SIM_TLS_DATA, token);
+}
+
+static void send_sealed(struct wsr_driver *driver, wsr_file index, const struct iovec *parts, size_t parts_count,
+                        uint64_t token)
+{
+    begin_send(sim_of(driver), index, parts, parts_count, SIM_TLS_DATA, token);
+}
+
+static void send_message(struct wsr_driver *driver, wsr_file index, const struct msghdr *message, uint64_t token)
+{
+    uint8_t type = sim_ktls_type_said(message);
+    if (type == 0)
+        sim_fail(sim_of(driver), "send_message with other control data than a type of records");
+    begin_send(sim_of(driver), index, message->msg_iov, message->msg_iovlen, type, token);
+}
+
+/* Bytes that can be sent now. */
+static size_t window_of(const struct file *file)
+{
+    return file->ktls.sealed.bytes > 0 ? 0 : sim_peer_window(file->peer);
+}
+
 /* With every other seed, some sends are done at once. */
 static ssize_t send_now(struct wsr_driver *driver, wsr_file index, const struct iovec *parts, size_t parts_count)
 {
@@ -290,7 +372,7 @@ static ssize_t send_now(struct wsr_driver *driver, wsr_file index, const struct 
         sim_fail(sim, "send_now on file %d, which is shut down, not connected or sending", index);
     if (sim->seed % 2 == 0 || sim_random(sim, 3) == 0)
         return -EAGAIN;
-    size_t window = sim_peer_window(file->peer), bytes = 0;
+    size_t window = window_of(file), bytes = 0;
     if (sim_peer_is_reset(file->peer)) {
         sim->seen.sends++;
         sim->seen.short_sends++;
@@ -307,7 +389,7 @@ static ssize_t send_now(struct wsr_driver *driver, wsr_file index, const struct 
     sim->seen.short_sends += len < bytes;
     for (size_t i = 0, left = len; left > 0; i++) {
         size_t here = parts[i].iov_len < left ? parts[i].iov_len : left;
-        sim_peer_take(file->peer, parts[i].iov_base, here);
+        sim_ktls_send(&file->ktls, file->peer, SIM_TLS_DATA, parts[i].iov_base, here);
         left -= here;
     }
     return (ssize_t)len;
@@ -399,11 +481,33 @@ static void pump_connect(struct sim *sim, struct file *file)
     }
 }
 
+/* Bytes that can be received now, at *from; or -errno. @type is that of their record when the kernel opens them. */
+static ssize_t look_in(struct sim *sim, struct file *file, const uint8_t **from, uint8_t *type)
+{
+    size_t arrived = sim_peer_arrived(file->peer);
+    *type = SIM_TLS_DATA;
+    *from = file->peer->out.data + file->peer->taken;
+    if (!file->ktls.in.is_set)
+        return (ssize_t)arrived;
+    ssize_t bytes = sim_ktls_look(&file->ktls, file->peer, arrived, sim->renews_keys, from, type);
+    return bytes >= 0 && *type != SIM_TLS_DATA && file->recv_way != RECV_MESSAGE ? -EIO : bytes;
+}
+
+/* Put bytes that have arrived into the memory that the receive brought along. */
+static void fill_own(struct sim *sim, struct file *file, const uint8_t *from, size_t arrived, uint8_t type)
+{
+    size_t len = arrived < file->into_bytes ? arrived : file->into_bytes;
+    memcpy(file->into, from, len);
+    if (file->recv_way == RECV_MESSAGE && file->ktls.in.is_set)
+        sim_ktls_tell_type(file->message, type, len == arrived);
+    sim_ktls_take(&file->ktls, file->peer, len);
+    end_one(sim, &file->ops[OP_RECV], (int32_t)len, 0, 0);
+}
+
 /* Put bytes that have arrived into a buffer. Returns false when there is none. */
-static bool fill_buffer(struct sim *sim, struct file *file, size_t arrived)
+static bool fill_buffer(struct sim *sim, struct file *file, const uint8_t *from, size_t arrived)
 {
     struct op *op = &file->ops[OP_RECV];
-    struct sim_peer *peer = file->peer;
     if (sim->home_count == 0) {
         end_one(sim, op, -ENOBUFS, 0, 0);
         sim->seen.buffers_exhausted++;
@@ -411,8 +515,8 @@ static bool fill_buffer(struct sim *sim, struct file *file, size_t arrived)
     }
     uint16_t index = sim_take_any_buffer(sim);
     size_t len = arrived < sim->buffer_bytes ? arrived : sim->buffer_bytes;
-    memcpy(sim->base + (size_t)index * sim->buffer_bytes, peer->out.data + peer->taken, len);
-    peer->taken += len;
+    memcpy(sim->base + (size_t)index * sim->buffer_bytes, from, len);
+    sim_ktls_take(&file->ktls, file->peer, len);
     bool more = sim_random(sim, 16) != 0;
     end_one(sim, op, (int32_t)len, (uint16_t)(WSR_COMPLETION_BUFFER | (more ? WSR_COMPLETION_MORE : 0)), index);
     return more;
@@ -426,9 +530,15 @@ static void pump_recv(struct sim *sim, struct file *file)
             end_one(sim, op, -ECANCELED, 0, 0);
             return;
         }
-        size_t arrived = sim_peer_arrived(file->peer);
-        if (arrived > 0) {
-            if (!fill_buffer(sim, file, arrived))
+        const uint8_t *from;
+        uint8_t type;
+        ssize_t arrived = look_in(sim, file, &from, &type);
+        if (arrived < 0) {
+            end_one(sim, op, (int32_t)arrived, 0, 0);
+        } else if (file->recv_way != RECV_MULTISHOT && (arrived > 0 || type != SIM_TLS_DATA)) {
+            fill_own(sim, file, from, (size_t)arrived, type);
+        } else if (arrived > 0) {
+            if (!fill_buffer(sim, file, from, (size_t)arrived))
                 return;
         } else if (sim_peer_is_reset(file->peer)) {
             end_one(sim, op, -file->peer->reset_errno, 0, 0);
@@ -453,25 +563,28 @@ static void finish_send(struct sim *sim, struct file *file, int32_t result)
     sim->seen.short_sends += result < 0 || (size_t)result < file->copy_bytes;
     end_one(sim, &file->ops[OP_SEND], result, 0, 0);
     if (result > 0)
-        sim_peer_take(file->peer, copy, (size_t)result);
+        sim_ktls_send(&file->ktls, file->peer, file->send_type, copy, (size_t)result);
     free(copy);
 }
 
 static void pump_send(struct sim *sim, struct file *file)
 {
     struct op *op = &file->ops[OP_SEND];
-    if (op->state != OP_ARMED || op->start_ns > sim->now_ns)
+    if (op->state != OP_ARMED || op->start_ns > sim->now_ns) {
+        sim_ktls_flush(&file->ktls, file->peer);
         return;
+    }
     if (is_cancelled(sim, op) && sim_random(sim, 2) == 0) {
         finish_send(sim, file, -ECANCELED);
         return;
     }
-    size_t window = sim_peer_window(file->peer);
+    sim_ktls_flush(&file->ktls, file->peer);
+    size_t window = window_of(file);
     if (sim_peer_is_reset(file->peer)) {
         finish_send(sim, file, sim_random(sim, 2) == 0 ? -EPIPE : -ECONNRESET);
     } else if (window > 0) {
         size_t len = window < file->copy_bytes ? window : file->copy_bytes;
-        if (sim_random(sim, 3) == 0)
+        if (sim_random(sim, 3) == 0 && file->send_type == SIM_TLS_DATA)
             len = 1 + sim_random(sim, len);
         finish_send(sim, file, (int32_t)len);
     } else if (is_cancelled(sim, op)) {
@@ -674,14 +787,18 @@ static void destroy_sim(struct wsr_driver *driver)
         if (sim->files[i].is_open)
             sim_fail(sim, "the driver is destroyed with file %u open", i);
     }
-    for (unsigned i = 0; i < sim->files_used; i++)
+    for (unsigned i = 0; i < sim->files_used; i++) {
         free(sim->files[i].copy);
+        sim_ktls_free(&sim->files[i].ktls);
+    }
     sim->destroyed = true;
 }
 
 static const struct wsr_driver_ops operations = {
     .name = "simulated", .open = open_file, .listen = listen_file, .close = close_file, .shutdown = shutdown_file,
+    .set_option = set_option,
     .connect = connect_file, .accept = accept_file, .recv = recv_file, .recv_into = recv_into_file, .send = send_file,
+    .send_sealed = send_sealed, .send_message = send_message, .recv_message = recv_message,
     .send_now = send_now, .cancel = cancel_op, .provide = provide_sim, .give = give_sim, .wait = wait_sim,
     .ready = ready_sim, .wake = wake_sim, .descriptor = descriptor_sim, .now = now_of_driver,
     .features = features_sim, .counts = counts_sim, .destroy = destroy_sim,
@@ -780,6 +897,25 @@ void sim_refuse_open(struct sim *sim, unsigned count, int system_errno)
 {
     sim->refused_opens = count;
     sim->refused_errno = system_errno;
+}
+
+void sim_refuse_option(struct sim *sim, int level, int name, unsigned count, int system_errno)
+{
+    sim->refused_level = level;
+    sim->refused_name = name;
+    sim->refused_options = count;
+    sim->refused_option_errno = system_errno;
+}
+
+void sim_renew_keys(struct sim *sim)
+{
+    sim->renews_keys = true;
+}
+
+const char *sim_options(const struct sim *sim, unsigned index)
+{
+    const struct sim_buffer *options = &peer_at(sim, index)->options;
+    return options->bytes > 0 ? (const char *)options->data : "";
 }
 
 const struct wsr_driver_setup *sim_last_setup(const struct sim *sim)

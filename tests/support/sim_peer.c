@@ -744,6 +744,7 @@ void sim_peer_free(struct sim_peer *peer)
     free(peer->in.data);
     free(peer->log.data);
     free(peer->said.data);
+    free(peer->options.data);
     free(peer->lines);
     free(peer->pieces);
     free(peer->masks);

@@ -57,6 +57,7 @@ struct sim_peer {
     bool takes_parts;
     struct sim_buffer parts;           /* of the message under way */
     uint8_t parts_opcode;              /* 0 = none is under way */
+    struct sim_buffer options;         /* that the client has set on its socket, a line each */
     struct sim_buffer log;
     struct sim_buffer said;            /* its messages, a line each as world.c logs them */
     bool has_ended_saying;             /* a Close, or bytes that may be anything */
