@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 
 #include "error.h"
+#include "ktls.h"
 #include "options.h"
 #include "simd/simd.h"
 #include "socket.h"
@@ -414,6 +415,10 @@ int wsr_diagnose(struct wsr_diagnosis *out)
     snprintf(d.features, sizeof d.features, "%s", report.features);
     snprintf(d.missing, sizeof d.missing, "%s", report.missing);
     snprintf(d.simd, sizeof d.simd, "%s", wsr_simd()->name);
+    int ktls_errno = wsr_ktls_probe();
+    d.ktls = ktls_errno == 0;
+    snprintf(d.ktls_text, sizeof d.ktls_text, "%s", d.ktls ? "" : wsr_ktls_text(ktls_errno));
+    snprintf(d.tls_library, sizeof d.tls_library, "%s", wsr_tls_library_name());
     if (uname(&kernel) == 0)
         snprintf(d.kernel, sizeof d.kernel, "%s", kernel.release);
     uint32_t size = out->size;

@@ -36,6 +36,11 @@ const char *wsr_tls_why_text(enum wsr_tls_why why)
     return texts[why];
 }
 
+const char *wsr_tls_library_name(void)
+{
+    return OpenSSL_version(OPENSSL_VERSION);
+}
+
 /* ---- Beginning and end ---- */
 
 /* The SSL is no longer needed. */

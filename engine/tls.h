@@ -55,6 +55,8 @@ enum wsr_tls_why {
     WSR_TLS_WHY_SUITE            /* the cipher suite is none that direct can carry, so the library does */
 };
 
+/* The name that OpenSSL gives itself, as it runs. */
+const char *wsr_tls_library_name(void);
 /* A static sentence. */
 const char *wsr_tls_why_text(enum wsr_tls_why why);
 
