@@ -227,6 +227,8 @@ void wsr_conn_abort(struct wsr_conn *c)
     static const char text[] = "closed by the application before it was open";
     if (c->state == WSR_CONN_TUNNELING)
         wsr_conn_fail(c, WSR_STAGE_PROXY, 0, text);
+    else if (c->state == WSR_CONN_SECURING)
+        wsr_conn_fail(c, WSR_STAGE_TLS, 0, text);
     else if (c->state < WSR_CONN_CLOSING)
         wsr_conn_fail(c, c->state < WSR_CONN_UPGRADING ? WSR_STAGE_CONNECT : WSR_STAGE_UPGRADE, 0, text);
 }
