@@ -300,7 +300,7 @@ void sim_ktls_take(struct sim_ktls *ktls, struct sim_peer *peer, size_t len)
         ktls->type = 0;
 }
 
-static void seal_one(struct sim_ktls *ktls, uint8_t type, const uint8_t *data, size_t len)
+void sim_ktls_seal(struct sim_ktls *ktls, uint8_t type, const uint8_t *data, size_t len)
 {
     struct sim_ktls_key *key = &ktls->out;
     bool is_13 = key->version == TLS_1_3_VERSION;
@@ -316,7 +316,8 @@ static void seal_one(struct sim_ktls *ktls, uint8_t type, const uint8_t *data, s
         memcpy(record + 5, key->explicit_nonce, 8);
         put_number(key->explicit_nonce, number_of(key->explicit_nonce) + 1, 8);
     }
-    memcpy(record + before, data, len);
+    if (len > 0)
+        memcpy(record + before, data, len);
     if (is_13)
         record[before + len] = type;
     size_t extra_bytes = extra_of(extra, key, record, text_bytes);
@@ -343,7 +344,7 @@ void sim_ktls_send(struct sim_ktls *ktls, struct sim_peer *peer, uint8_t type, c
         return;
     }
     for (size_t at = 0; at < len; at += PLAIN_MAX)
-        seal_one(ktls, type, data + at, len - at < PLAIN_MAX ? len - at : PLAIN_MAX);
+        sim_ktls_seal(ktls, type, data + at, len - at < PLAIN_MAX ? len - at : PLAIN_MAX);
     sim_ktls_flush(ktls, peer);
 }
 

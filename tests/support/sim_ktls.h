@@ -46,6 +46,8 @@ void sim_ktls_take(struct sim_ktls *ktls, struct sim_peer *peer, size_t len);
 
 /* The client has sent: to @peer, or into as many records as it takes. */
 void sim_ktls_send(struct sim_ktls *ktls, struct sim_peer *peer, uint8_t type, const uint8_t *data, size_t len);
+/* One record, which may be empty, behind what was sealed before. */
+void sim_ktls_seal(struct sim_ktls *ktls, uint8_t type, const uint8_t *data, size_t len);
 /* What the kernel has sealed leaves as far as the peer takes it. */
 void sim_ktls_flush(struct sim_ktls *ktls, struct sim_peer *peer);
 
