@@ -5,27 +5,31 @@
 
 #define SLAB_BLOCKS 64u
 
+/* In front of its blocks. */
 struct slab {
     struct slab *next;
-    struct wsr_echo_block blocks[SLAB_BLOCKS];
 };
 
 static bool grow(struct wsr_echo_pool *pool)
 {
-    struct slab *slab = malloc(sizeof *slab);
+    const size_t align = sizeof(void *) - 1;
+    size_t each = (sizeof(struct wsr_echo_block) + pool->block_bytes + align) & ~align;
+    struct slab *slab = malloc(sizeof *slab + SLAB_BLOCKS * each);
     if (!slab)
         return false;
     slab->next = pool->slabs;
     pool->slabs = slab;
     for (unsigned i = 0; i < SLAB_BLOCKS; i++) {
-        slab->blocks[i].next = pool->free;
-        pool->free = &slab->blocks[i];
+        struct wsr_echo_block *block = (void *)((uint8_t *)(slab + 1) + i * each);
+        block->next = pool->free;
+        pool->free = block;
     }
     return true;
 }
 
-static struct wsr_echo_block *take(struct wsr_echo_pool *pool)
+struct wsr_echo_block *wsr_echo_pool_take(struct wsr_echo_pool *pool)
 {
+    assert(pool->block_bytes > 0);
     if (!pool->free && !grow(pool))
         return NULL;
     struct wsr_echo_block *block = pool->free;
@@ -36,7 +40,7 @@ static struct wsr_echo_block *take(struct wsr_echo_pool *pool)
     return block;
 }
 
-static void give(struct wsr_echo_pool *pool, struct wsr_echo_block *block)
+void wsr_echo_pool_give(struct wsr_echo_pool *pool, struct wsr_echo_block *block)
 {
     block->next = pool->free;
     pool->free = block;
@@ -49,15 +53,15 @@ void wsr_echo_pool_free(struct wsr_echo_pool *pool)
         next = slab->next;
         free(slab);
     }
-    *pool = (struct wsr_echo_pool){ .free = NULL };
+    *pool = (struct wsr_echo_pool){ .block_bytes = pool->block_bytes };
 }
 
 uint8_t *wsr_echo_queue_room(struct wsr_echo_queue *queue, struct wsr_echo_pool *pool, size_t min, size_t *room)
 {
-    assert(min <= WSR_ECHO_BLOCK_BYTES);
+    assert(min <= pool->block_bytes);
     struct wsr_echo_block *block = queue->last;
-    if (!block || WSR_ECHO_BLOCK_BYTES - block->end < min) {
-        block = take(pool);
+    if (!block || pool->block_bytes - block->end < min) {
+        block = wsr_echo_pool_take(pool);
         if (!block)
             return NULL;
         if (queue->last)
@@ -66,13 +70,13 @@ uint8_t *wsr_echo_queue_room(struct wsr_echo_queue *queue, struct wsr_echo_pool 
             queue->first = block;
         queue->last = block;
     }
-    *room = WSR_ECHO_BLOCK_BYTES - block->end;
+    *room = pool->block_bytes - block->end;
     return block->bytes + block->end;
 }
 
 void wsr_echo_queue_commit(struct wsr_echo_queue *queue, size_t bytes)
 {
-    assert(queue->last && queue->last->end + bytes <= WSR_ECHO_BLOCK_BYTES);
+    assert(queue->last);
     queue->last->end += (uint32_t)bytes;
     queue->bytes += bytes;
 }
@@ -119,7 +123,7 @@ void wsr_echo_queue_sent(struct wsr_echo_queue *queue, struct wsr_echo_pool *poo
         queue->first = block->next;
         if (!queue->first)
             queue->last = NULL;
-        give(pool, block);
+        wsr_echo_pool_give(pool, block);
     }
     assert(bytes == 0);
 }
@@ -129,7 +133,7 @@ void wsr_echo_queue_clear(struct wsr_echo_queue *queue, struct wsr_echo_pool *po
     while (queue->first) {
         struct wsr_echo_block *block = queue->first;
         queue->first = block->next;
-        give(pool, block);
+        wsr_echo_pool_give(pool, block);
     }
     *queue = (struct wsr_echo_queue){ .first = NULL };
 }

@@ -12,11 +12,12 @@ struct wsr_echo_block {
     struct wsr_echo_block *next;
     uint32_t begin;      /* of what is still to be sent */
     uint32_t end;
-    uint8_t bytes[WSR_ECHO_BLOCK_BYTES];
+    uint8_t bytes[];     /* as many as its pool says */
 };
 
 /* Blocks of one thread; the one given back last is taken first, as it is still in the cache. */
 struct wsr_echo_pool {
+    uint32_t block_bytes;          /* of all blocks; set before the first is taken */
     struct wsr_echo_block *free;
     void *slabs;         /* all memory, for wsr_echo_pool_free() */
 };
@@ -27,9 +28,12 @@ struct wsr_echo_queue {
     size_t bytes;
 };
 
+/* An empty block, or NULL without memory. */
+WSR_MUST_USE struct wsr_echo_block *wsr_echo_pool_take(struct wsr_echo_pool *pool);
+void wsr_echo_pool_give(struct wsr_echo_pool *pool, struct wsr_echo_block *block);
 void wsr_echo_pool_free(struct wsr_echo_pool *pool);
 
-/* At least @min (up to WSR_ECHO_BLOCK_BYTES) bytes in one piece behind the end of the queue, *room of them. NULL
+/* At least @min (up to the pool's block_bytes) bytes in one piece behind the end of the queue, *room of them. NULL
  * when there is no memory. Nothing is queued before wsr_echo_queue_commit(). */
 WSR_MUST_USE uint8_t *wsr_echo_queue_room(struct wsr_echo_queue *queue, struct wsr_echo_pool *pool, size_t min,
                                           size_t *room);

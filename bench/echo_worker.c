@@ -471,6 +471,7 @@ static int start(struct wsr_echo_worker *w)
     const struct wsr_echo_options *options = w->server->options;
     struct wsr_uring_report report;
     w->free_slot = w->dirty_slot = w->starved_slot = SLOT_NONE;
+    w->pool.block_bytes = WSR_ECHO_BLOCK_BYTES;
     const struct wsr_uring_options driver_options = { .direct_count = options->direct ? SLOTS_MAX : 0 };
     int rc = wsr_uring_create(&w->driver, &driver_options, &report);
     if (rc < 0)

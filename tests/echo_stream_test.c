@@ -68,7 +68,7 @@ static struct wsr_echo_counts echo(const struct bytes *in, const struct bytes *w
     static struct bytes out;
     struct wsr_echo_stream stream = { .state = WSR_ECHO_STREAM_HEAD };
     struct wsr_echo_queue queue = { .first = NULL };
-    struct wsr_echo_pool pool = { .free = NULL };
+    struct wsr_echo_pool pool = { .block_bytes = WSR_ECHO_BLOCK_BYTES };
     struct wsr_echo_counts counts = { .messages = 0 };
     out.len = 0;
     for (size_t at = 0; at < in->len;) {
@@ -178,7 +178,7 @@ static void violations_are_answered_with_1002(void **state)
 static void a_queue_gives_its_blocks_back(void **state)
 {
     (void)state;
-    struct wsr_echo_pool pool = { .free = NULL };
+    struct wsr_echo_pool pool = { .block_bytes = WSR_ECHO_BLOCK_BYTES };
     struct wsr_echo_queue queue = { .first = NULL };
     static uint8_t data[100000];
     for (int round = 0; round < 50; round++) {
