@@ -19,10 +19,16 @@
 #define WORKERS_MAX 256
 
 static const char *const waits[] = { "block", "spin", NULL };
+static const char *const versions[] = { "default", "1.2", "1.3", NULL };
+static const char *const records[] = { "auto", "library", "direct", NULL };
 
 struct echo_arguments {
     struct wsr_echo_options options;
     uint32_t wait;      /* index into waits */
+    struct wsr_echo_tls_options tls;
+    uint32_t version_min, version_max;      /* indices into versions */
+    uint32_t records;                       /* index into records */
+    bool has_tls;
 };
 
 #define AT(member) offsetof(struct echo_arguments, member)
@@ -46,6 +52,23 @@ static const struct wsr_option table[] = {
       .help = "direct descriptors: the limit of open files is one for each worker, not for all" },
     { .name = "no-subprotocol", .kind = WSR_OPTION_SWITCH, .offset = AT(options.no_subprotocol),
       .help = "agree on no subprotocol; without this, on the first offered" },
+    { .name = "tls", .kind = WSR_OPTION_SWITCH, .offset = AT(has_tls),
+      .help = "TLS, for wss://; the options below are for it" },
+    { .name = "cert", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(tls.certificate_file),
+      .help = "certificate in PEM, its chain behind it (one that is made, for localhost, 127.0.0.1 and ::1)" },
+    { .name = "key", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(tls.key_file),
+      .help = "its key in PEM (in the file of --cert)" },
+    { .name = "cert-out", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(tls.certificate_out),
+      .help = "without --cert: write the certificate there, for wsring load --cacert FILE" },
+    { .name = "tls-min", .value = "1.2|1.3", .kind = WSR_OPTION_CHOICE, .words = versions, .offset = AT(version_min),
+      .help = "lowest version of TLS (1.2)" },
+    { .name = "tls-max", .value = "1.2|1.3", .kind = WSR_OPTION_CHOICE, .words = versions, .offset = AT(version_max),
+      .help = "highest version of TLS (1.3)" },
+    { .name = "tls-ciphers", .value = "NAME:...", .kind = WSR_OPTION_TEXT, .offset = AT(tls.ciphers),
+      .help = "cipher suites, as OpenSSL names them; TLS_... are those of TLS 1.3 (OpenSSL's choice)" },
+    { .name = "tls-records", .value = "auto|library|direct", .kind = WSR_OPTION_CHOICE, .words = records,
+      .offset = AT(records), .help = "who opens and seals records: OpenSSL, wsring with the same keys, or wsring where "
+                                     "the cipher suite is one that it can carry (auto)" },
     { .name = NULL },
 };
 
@@ -53,7 +76,8 @@ static void write_help(void)
 {
     printf("usage: wsring echo [OPTION...]\n\n"
            "Sends back every text and binary message, answers pings, runs until SIGINT or SIGTERM. Prints\n"
-           "\"listening on ADDRESS:PORT\" first. Text is passed on as it is: its UTF-8 is not checked.\n\n");
+           "\"listening on ADDRESS:PORT\" first, with --tls followed by \"(wss://ADDRESS:PORT/)\". Text is passed on\n"
+           "as it is: its UTF-8 is not checked.\n\n");
     wsr_option_write_help(stdout, table);
 }
 
@@ -116,6 +140,21 @@ static void raise_file_limit(void)
     }
 }
 
+static void report_tls(const struct wsr_echo_server *server)
+{
+    struct wsr_echo_tls_counts all = { .handshakes = 0 };
+    for (unsigned i = 0; i < server->options->workers_count; i++) {
+        const struct wsr_echo_tls_counts *one = &server->workers[i].tls.counts;
+        all.handshakes += one->handshakes;
+        all.resumed += one->resumed;
+        all.failures += one->failures;
+        all.failure = one->failure ? one->failure : all.failure;
+    }
+    fprintf(stderr, "TLS: %" PRIu64 " handshakes, %" PRIu64 " resumed, %" PRIu64 " connections failed%s%s\n",
+            all.handshakes, all.resumed, all.failures, all.failure ? ", the last with: " : "",
+            all.failure ? all.failure : "");
+}
+
 static void report(const struct wsr_echo_server *server)
 {
     struct wsr_echo_counts all = { .connections = 0 };
@@ -133,6 +172,8 @@ static void report(const struct wsr_echo_server *server)
             "%" PRIu64 " connections, %" PRIu64 " refused, %" PRIu64 " messages, %" PRIu64 " bytes, %" PRIu64
             " pings, %" PRIu64 " closed by the client, %" PRIu64 " closed with 1002\n",
             all.connections, all.refused, all.messages, all.bytes, all.pings, all.closes, all.violations);
+    if (server->tls)
+        report_tls(server);
 }
 
 static void stop_all(struct wsr_echo_server *server, const pthread_t *threads, unsigned started)
@@ -174,6 +215,18 @@ static unsigned start_all(struct wsr_echo_server *server, pthread_t *threads, bo
     return started;
 }
 
+static void say_ready(const struct wsr_echo_server *server, uint16_t port)
+{
+    const char *bracket = strchr(server->options->host, ':') ? "[" : "";
+    char place[INET6_ADDRSTRLEN + 16];
+    snprintf(place, sizeof place, "%s%s%s:%u", bracket, server->options->host, *bracket ? "]" : "", port);
+    if (server->tls)
+        printf("listening on %s (wss://%s/)\n", place, place);
+    else
+        printf("listening on %s\n", place);
+    fflush(stdout);
+}
+
 static int serve(struct wsr_echo_server *server, uint16_t port)
 {
     sigset_t ends;
@@ -186,9 +239,7 @@ static int serve(struct wsr_echo_server *server, uint16_t port)
     pthread_sigmask(SIG_BLOCK, &ends, NULL);      /* inherited by the workers: only sigwait() takes them */
     unsigned started = start_all(server, threads, &failed);
     if (!failed) {
-        const char *bracket = strchr(server->options->host, ':') ? "[" : "";
-        printf("listening on %s%s%s:%u\n", bracket, server->options->host, *bracket ? "]" : "", port);
-        fflush(stdout);
+        say_ready(server, port);
         sigwait(&ends, &signal_number);
     }
     stop_all(server, threads, started);
@@ -197,9 +248,9 @@ static int serve(struct wsr_echo_server *server, uint16_t port)
     return failed ? WSR_COMMAND_FAILED : WSR_COMMAND_OK;
 }
 
-static int run(const struct wsr_echo_options *options)
+static int run(const struct wsr_echo_options *options, struct wsr_echo_tls_context *tls)
 {
-    struct wsr_echo_server server = { .options = options };
+    struct wsr_echo_server server = { .options = options, .tls = tls };
     server.workers = calloc(options->workers_count, sizeof *server.workers);
     if (!server.workers) {
         fprintf(stderr, "wsring echo: no memory for %u workers\n", (unsigned)options->workers_count);
@@ -229,6 +280,34 @@ static bool is_address(const char *text)
     return inet_pton(AF_INET, text, &v4) == 1 || inet_pton(AF_INET6, text, &v6) == 1;
 }
 
+/* What only TLS has needs --tls, and a certificate of one's own excludes the one that is made. */
+static bool is_tls_right(const struct echo_arguments *arguments)
+{
+    const struct wsr_echo_tls_options *tls = &arguments->tls;
+    const char *given = tls->certificate_file      ? "--cert"
+                        : tls->key_file            ? "--key"
+                        : tls->certificate_out     ? "--cert-out"
+                        : arguments->version_min   ? "--tls-min"
+                        : arguments->version_max   ? "--tls-max"
+                        : tls->ciphers             ? "--tls-ciphers"
+                        : arguments->records       ? "--tls-records"
+                                                   : NULL;
+    if (given && !arguments->has_tls) {
+        fprintf(stderr, "wsring echo: %s is for TLS: give --tls too\n", given);
+        return false;
+    }
+    if (tls->key_file && !tls->certificate_file) {
+        fprintf(stderr, "wsring echo: --key is the key of a certificate: give --cert too\n");
+        return false;
+    }
+    if (tls->certificate_out && tls->certificate_file) {
+        fprintf(stderr, "wsring echo: --cert-out writes the certificate that is made when there is no --cert: give one "
+                        "of the two\n");
+        return false;
+    }
+    return true;
+}
+
 static bool is_right(const struct wsr_echo_options *options)
 {
     if (!is_address(options->host)) {
@@ -242,6 +321,20 @@ static bool is_right(const struct wsr_echo_options *options)
         return false;
     }
     return true;
+}
+
+static int prepare_tls(struct echo_arguments *arguments, struct wsr_echo_tls_context **tls)
+{
+    static const uint16_t numbers[] = { 0, WSR_TLS_1_2, WSR_TLS_1_3 };      /* as versions */
+    static const enum wsr_tls_records who[] = { WSR_TLS_AUTO, WSR_TLS_LIBRARY, WSR_TLS_DIRECT };      /* as records */
+    char error[WSR_ECHO_TLS_ERROR_CHARS];
+    arguments->tls.version_min = numbers[arguments->version_min];
+    arguments->tls.version_max = numbers[arguments->version_max];
+    arguments->tls.records = who[arguments->records];
+    int rc = wsr_echo_tls_context_create(tls, &arguments->tls, error);
+    if (rc < 0)
+        fprintf(stderr, "wsring echo: %s\n", error);
+    return rc;
 }
 
 int wsr_echo_main(int argc, char **argv)
@@ -264,8 +357,13 @@ int wsr_echo_main(int argc, char **argv)
                 result.operands.items[0]);
         return WSR_COMMAND_USAGE;
     }
-    if (!is_right(&arguments.options))
+    if (!is_right(&arguments.options) || !is_tls_right(&arguments))
         return WSR_COMMAND_USAGE;
     arguments.options.spin = arguments.wait == 1;
-    return run(&arguments.options);
+    struct wsr_echo_tls_context *tls = NULL;
+    if (arguments.has_tls && prepare_tls(&arguments, &tls) < 0)
+        return WSR_COMMAND_USAGE;
+    int status = run(&arguments.options, tls);
+    wsr_echo_tls_context_free(tls);
+    return status;
 }

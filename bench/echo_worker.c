@@ -56,8 +56,10 @@ struct wsr_echo_conn {
     uint8_t *head;               /* a request that came in pieces */
     size_t head_bytes;
     size_t head_scanned;
+    struct wsr_echo_tls *tls;    /* NULL = plain TCP */
     struct wsr_echo_stream stream;
     struct wsr_echo_queue queue;
+    struct wsr_echo_queue sealed;      /* with TLS: what leaves, while `queue` is what is to be sealed */
 };
 
 enum operation {
@@ -85,6 +87,16 @@ static uint32_t slot_of(const struct wsr_echo_worker *w, const struct wsr_echo_c
     return (uint32_t)(c - w->conns);
 }
 
+static struct wsr_echo_queue *wire_of(struct wsr_echo_conn *c)
+{
+    return c->tls ? &c->sealed : &c->queue;
+}
+
+static size_t waiting_bytes(const struct wsr_echo_conn *c)
+{
+    return c->queue.bytes + c->sealed.bytes;
+}
+
 /* ---- The end of a connection ---- */
 
 static void finish_drain(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
@@ -93,6 +105,9 @@ static void finish_drain(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
         return;
     w->driver->ops->close(w->driver, c->file);
     wsr_echo_queue_clear(&c->queue, &w->pool);
+    wsr_echo_queue_clear(&c->sealed, &w->pool);
+    wsr_echo_tls_free(c->tls);
+    c->tls = NULL;
     free(c->head);
     c->head = NULL;
     enter(c, CONN_FREE);
@@ -163,10 +178,23 @@ static void mark_starved(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
     w->starved_slot = slot_of(w, c);
 }
 
+/* All that waits, and with the last of it close_notify. */
+static int seal(struct wsr_echo_conn *c)
+{
+    int rc = wsr_echo_tls_seal(c->tls, &c->queue, &c->sealed);
+    if (rc == 0 && c->state == CONN_ENDING)
+        wsr_echo_tls_close(c->tls, &c->sealed);
+    return rc;
+}
+
 static void send_more(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
 {
+    if (c->tls && seal(c) < 0) {
+        drain(w, c);
+        return;
+    }
     struct iovec parts[SEND_PARTS_MAX];
-    size_t count = wsr_echo_queue_parts(&c->queue, parts, SEND_PARTS_MAX);
+    size_t count = wsr_echo_queue_parts(wire_of(c), parts, SEND_PARTS_MAX);
     if (count == 0) {
         if (c->state == CONN_ENDING)
             drain(w, c);
@@ -186,7 +214,7 @@ static void end(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
 
 static void limit_queue(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
 {
-    if (c->queue.bytes <= HIGH_BYTES || (c->marks & MARK_PAUSED))
+    if (waiting_bytes(c) <= HIGH_BYTES || (c->marks & MARK_PAUSED))
         return;
     c->marks |= MARK_PAUSED;
     if (c->marks & MARK_RECEIVING)
@@ -278,6 +306,22 @@ static void feed(struct wsr_echo_worker *w, struct wsr_echo_conn *c, const uint8
     limit_queue(w, c);
 }
 
+static void feed_tls(struct wsr_echo_worker *w, struct wsr_echo_conn *c, uint8_t *in, size_t len)
+{
+    while (len > 0 && (c->state == CONN_UPGRADING || c->state == CONN_OPEN)) {
+        struct wsr_echo_tls_event event;
+        size_t used = wsr_echo_tls_feed(c->tls, in, len, &c->sealed, &event);
+        in += used;
+        len -= used;
+        if (event.type == WSR_TLS_EVENT_DATA)
+            feed(w, c, event.data.data, event.data.len);
+        else if (event.type != WSR_TLS_EVENT_NOTHING)
+            end(w, c);
+    }
+    if (c->sealed.bytes > 0 && c->state != CONN_DRAINING)      /* of the handshake, or an alert */
+        mark_dirty(w, c);
+}
+
 /* The receive ended without an error of the connection: it was cancelled for back-pressure, or the kernel ended
  * the multishot. */
 static void receive_again(struct wsr_echo_worker *w, struct wsr_echo_conn *c)
@@ -291,8 +335,13 @@ static void on_recv(struct wsr_echo_worker *w, struct wsr_echo_conn *c, const st
     if (!(done->flags & WSR_COMPLETION_MORE))
         c->marks &= (uint8_t)~MARK_RECEIVING;
     if (done->flags & WSR_COMPLETION_BUFFER) {
-        if (done->result > 0 && c->state != CONN_DRAINING)
-            feed(w, c, w->buffers + (size_t)done->buffer * w->server->options->buffer_bytes, (size_t)done->result);
+        uint8_t *in = w->buffers + (size_t)done->buffer * w->server->options->buffer_bytes;
+        if (done->result > 0 && c->state != CONN_DRAINING) {
+            if (c->tls)
+                feed_tls(w, c, in, (size_t)done->result);
+            else
+                feed(w, c, in, (size_t)done->result);
+        }
         w->driver->ops->give(w->driver, done->buffer);
     }
     if (c->state == CONN_FREE)
@@ -316,7 +365,7 @@ static void on_send(struct wsr_echo_worker *w, struct wsr_echo_conn *c, const st
 {
     c->marks &= (uint8_t)~MARK_SENDING;
     if (done->result > 0)
-        wsr_echo_queue_sent(&c->queue, &w->pool, (size_t)done->result);
+        wsr_echo_queue_sent(wire_of(c), &w->pool, (size_t)done->result);
     if (c->state == CONN_DRAINING) {
         finish_drain(w, c);
         return;
@@ -325,11 +374,11 @@ static void on_send(struct wsr_echo_worker *w, struct wsr_echo_conn *c, const st
         drain(w, c);
         return;
     }
-    if ((c->marks & MARK_PAUSED) && c->queue.bytes < LOW_BYTES) {
+    if ((c->marks & MARK_PAUSED) && waiting_bytes(c) < LOW_BYTES) {
         c->marks &= (uint8_t)~MARK_PAUSED;
         receive_again(w, c);
     }
-    if (c->queue.bytes > 0 || c->state == CONN_ENDING)
+    if (waiting_bytes(c) > 0 || c->state == CONN_ENDING)
         mark_dirty(w, c);
 }
 
@@ -347,14 +396,16 @@ static struct wsr_echo_conn *take_slot(struct wsr_echo_worker *w)
 
 static void adopt(struct wsr_echo_worker *w, wsr_file file)
 {
-    struct wsr_echo_conn *c = take_slot(w);
+    struct wsr_echo_tls *tls = w->server->tls ? wsr_echo_tls_create(&w->tls) : NULL;
+    struct wsr_echo_conn *c = tls || !w->server->tls ? take_slot(w) : NULL;
     if (!c) {
+        wsr_echo_tls_free(tls);
         w->driver->ops->close(w->driver, file);
         return;
     }
     uint32_t generation = (c->generation + 1) & GENERATION_MASK;
     assert(c->state == CONN_FREE && c->marks == 0);
-    *c = (struct wsr_echo_conn){ .file = file, .generation = generation };
+    *c = (struct wsr_echo_conn){ .file = file, .generation = generation, .tls = tls };
     enter(c, CONN_UPGRADING);
     w->conns_live++;
     receive(w, c);
@@ -471,7 +522,7 @@ static int start(struct wsr_echo_worker *w)
     const struct wsr_echo_options *options = w->server->options;
     struct wsr_uring_report report;
     w->free_slot = w->dirty_slot = w->starved_slot = SLOT_NONE;
-    w->pool.block_bytes = WSR_ECHO_BLOCK_BYTES;
+    w->pool.block_bytes = w->server->tls ? WSR_ECHO_TLS_BLOCK_BYTES : WSR_ECHO_BLOCK_BYTES;
     const struct wsr_uring_options driver_options = { .direct_count = options->direct ? SLOTS_MAX : 0 };
     int rc = wsr_uring_create(&w->driver, &driver_options, &report);
     if (rc < 0)
@@ -485,6 +536,8 @@ static int start(struct wsr_echo_worker *w)
                                  (uint32_t)options->buffers_count);
     if (rc < 0)
         return give_up(w, "the kernel refused the receive buffers: %s", strerror(-rc));
+    if (w->server->tls && wsr_echo_tls_shared_init(&w->tls, w->server->tls, &w->pool) < 0)
+        return give_up(w, "no memory for TLS");
     accept_more(w);
     return 0;
 }
@@ -493,8 +546,11 @@ static void stop(struct wsr_echo_worker *w)
 {
     if (w->driver)
         w->driver->ops->destroy(w->driver);
-    for (uint32_t slot = 0; slot < w->conns_used; slot++)
+    for (uint32_t slot = 0; slot < w->conns_used; slot++) {
         free(w->conns[slot].head);
+        wsr_echo_tls_free(w->conns[slot].tls);
+    }
+    wsr_echo_tls_shared_free(&w->tls);
     wsr_echo_pool_free(&w->pool);
     free(w->conns);
     free(w->buffers);

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "echo_stream.h"
+#include "echo_tls.h"
 #include "engine/driver.h"
 
 struct wsr_echo_options {
@@ -25,6 +26,7 @@ struct wsr_echo_worker;
 
 struct wsr_echo_server {
     const struct wsr_echo_options *options;
+    struct wsr_echo_tls_context *tls;      /* NULL = plain TCP */
     struct wsr_echo_worker *workers;
     _Atomic(bool) stop;
     sem_t ready;                  /* posted by each worker when it runs or has failed */
@@ -40,6 +42,7 @@ struct wsr_echo_worker {
     struct wsr_echo_counts counts;
 
     struct wsr_echo_pool pool;
+    struct wsr_echo_tls_shared tls;
     uint8_t *buffers;
     struct wsr_echo_conn *conns;
     uint32_t conns_used;          /* slots from 0 that were ever taken */
