@@ -15,6 +15,7 @@
 
 #include "command.h"
 #include "load_live.h"
+#include "load_tls.h"
 #include "machine.h"
 #include "report.h"
 
@@ -65,7 +66,7 @@ static const struct wsr_option table[] = {
     { .name = "direct", .kind = WSR_OPTION_SWITCH, .offset = AT(direct),
       .help = "direct descriptors: the limit of open files is one for each thread or worker, not for all" },
     { .name = "open-timeout", .value = "TIME", .kind = WSR_OPTION_DURATION, .min = 1000000, .max = 86400 * NS_PER_S,
-      .offset = AT(open_timeout_ns), .help = "look-up, TCP and upgrade together (30s)" },
+      .offset = AT(open_timeout_ns), .help = "look-up, TCP, TLS and upgrade together (30s)" },
     { .name = "drain-timeout", .value = "TIME", .kind = WSR_OPTION_DURATION, .min = 1000000, .max = 86400 * NS_PER_S,
       .offset = AT(drain_timeout_ns), .help = "how long to wait for the last answers (5s)" },
     { .name = "wait", .value = "block|spin|adaptive", .kind = WSR_OPTION_CHOICE, .words = waits, .offset = AT(wait),
@@ -86,6 +87,35 @@ static const struct wsr_option table[] = {
       .help = "makes the payloads of a run the same again (from the clock)" },
     { .name = "output", .letter = 'o', .value = "text|json", .kind = WSR_OPTION_CHOICE, .words = outputs,
       .offset = AT(output), .help = "form of the report (text)" },
+    { .name = "cacert", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(ca_file),
+      .help = "wss: authorities to trust, in PEM (the system's)" },
+    { .name = "capath", .value = "DIR", .kind = WSR_OPTION_TEXT, .offset = AT(ca_directory),
+      .help = "wss: the same, one file each, named by openssl rehash" },
+    { .name = "crl", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(crl_file),
+      .help = "wss: lists of revoked certificates, in PEM; one of every issuer (none)" },
+    { .name = "cert", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(certificate_file),
+      .help = "wss: certificate of the client, in PEM, its chain behind it (none)" },
+    { .name = "key", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(key_file),
+      .help = "wss: its key, in PEM, not encrypted (in the file of --cert)" },
+    { .name = "insecure", .kind = WSR_OPTION_SWITCH, .offset = AT(is_insecure),
+      .help = "wss: check no certificate: whoever is in between can read and change all" },
+    { .name = "sni", .value = "NAME", .kind = WSR_OPTION_TEXT, .offset = AT(tls_name),
+      .help = "wss: name to ask for and to find in the certificate (the URL's host)" },
+    { .name = "tls-min", .value = "1.2|1.3", .kind = WSR_OPTION_CHOICE, .words = wsr_load_tls_versions,
+      .offset = AT(tls_min), .help = "wss: lowest version of TLS (1.2)" },
+    { .name = "tls-max", .value = "1.2|1.3", .kind = WSR_OPTION_CHOICE, .words = wsr_load_tls_versions,
+      .offset = AT(tls_max), .help = "wss: highest version of TLS (1.3)" },
+    { .name = "ciphers", .value = "LIST", .kind = WSR_OPTION_TEXT, .offset = AT(ciphers),
+      .help = "wss: cipher suites of TLS 1.2, in OpenSSL's notation (OpenSSL's choice)" },
+    { .name = "ciphersuites", .value = "NAME:...", .kind = WSR_OPTION_TEXT, .offset = AT(ciphersuites),
+      .help = "wss: those of TLS 1.3 (OpenSSL's choice)" },
+    { .name = "tls-records", .value = "auto|library|kernel|direct", .kind = WSR_OPTION_CHOICE,
+      .words = wsr_load_tls_records, .offset = AT(tls_records),
+      .help = "wss: who opens and seals records: OpenSSL, the kernel, wsring with the same keys, or the best (auto)" },
+    { .name = "no-resumption", .kind = WSR_OPTION_SWITCH, .offset = AT(no_resumption),
+      .help = "wss: a full handshake for every connection" },
+    { .name = "keylog", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(key_log_file),
+      .help = "wss: append all secrets to it, for Wireshark" },
     { .name = "quiet", .letter = 'q', .kind = WSR_OPTION_SWITCH, .offset = AT(quiet),
       .help = "no live line on standard error" },
     { .name = NULL },
@@ -93,7 +123,8 @@ static const struct wsr_option table[] = {
 
 static void write_help(void)
 {
-    printf("usage: wsring load [OPTION...] ws://HOST[:PORT]/PATH\n\n"
+    printf("usage: wsring load [OPTION...] ws://HOST[:PORT]/PATH\n"
+           "       wsring load [OPTION...] wss://HOST[:PORT]/PATH\n\n"
            "Sends messages to an echo server and verifies every byte that comes back. Closed loop: each connection\n"
            "keeps --in-flight messages unanswered. SIGINT or SIGTERM ends the run early, with its report; a second\n"
            "one quits at once. Ends with 0 when all was verified, 1 when anything failed, 2 for a wrong command\n"
@@ -199,6 +230,9 @@ static int prepare(struct wsr_load_plan *plan, struct wsr_load_options *options)
         return refuse("--inline and --workers exclude each other: give one of them");
     if (options->buffers_count & (options->buffers_count - 1))
         return refuse("--buffers takes a power of two such as 512, but was given %" PRIu64, options->buffers_count);
+    char error[WSR_LOAD_TLS_ERROR_CHARS];
+    if (wsr_load_tls_check(options, error) < 0)
+        return refuse("%s", error);
     if (options->duration_ns == 0 && options->messages == 0)
         options->duration_ns = 10 * NS_PER_S;
     if (options->seed == 0)
@@ -353,6 +387,12 @@ static void add_statistics(struct wsr_engine_statistics *to, const struct wsr_en
     to->turns += from->turns;
     to->completions += from->completions;
     to->pings_answered += from->pings_answered;
+    to->tls_handshakes += from->tls_handshakes;
+    to->tls_resumed += from->tls_resumed;
+    to->tls_unverified += from->tls_unverified;
+    to->tls_library += from->tls_library;
+    to->tls_kernel += from->tls_kernel;
+    to->tls_direct += from->tls_direct;
 }
 
 static void add_lane(struct wsr_report *report, const struct wsr_load_result *lane)
@@ -367,21 +407,19 @@ static void add_lane(struct wsr_report *report, const struct wsr_load_result *la
     if (lane->counts.opened > 0) {
         memcpy(report->protocol, lane->protocol, sizeof report->protocol);
         memcpy(report->extensions, lane->extensions, sizeof report->extensions);
+        report->tls = lane->tls;
     }
 }
 
 static int add_lanes(struct wsr_report *report, struct conductor *k)
 {
     uint64_t started_ns = UINT64_MAX, stopped_ns = 0;
-    if (wsr_histogram_init(&report->latency, 3, WSR_HISTOGRAM_HOUR_NS) < 0 ||
-        wsr_histogram_init(&report->opening, 3, WSR_HISTOGRAM_HOUR_NS) < 0)
+    if (wsr_load_times_init(&report->times) < 0)
         return refuse("no memory for the report");
     for (uint32_t i = 0; i < k->plan->lanes_count; i++) {
         const struct wsr_load_result *lane = &k->lanes[i].result;
         add_lane(report, lane);
-        if (wsr_histogram_merge(&report->latency, &lane->latency) < 0 ||
-            wsr_histogram_merge(&report->opening, &lane->opening) < 0)
-            return refuse("the lanes' histograms differ in shape");      /* only our own bug could do that */
+        wsr_load_times_merge(&report->times, &lane->times);
         if (lane->started_ns > 0 && lane->started_ns < started_ns)
             started_ns = lane->started_ns;
         if (lane->stopped_ns > stopped_ns)
@@ -405,6 +443,11 @@ static void add_cpu(struct wsr_report *report, const struct conductor *k)
     }
 }
 
+static int status_of(int error)
+{
+    return error == WSR_ERR_SYNTAX || error == WSR_ERR_ARGUMENT ? WSR_COMMAND_USAGE : WSR_COMMAND_FAILED;
+}
+
 /* A lane that could not go on has said why: the run has no report then. Returns the exit status, or 0. */
 static int fatal_status(const struct conductor *k)
 {
@@ -413,8 +456,7 @@ static int fatal_status(const struct conductor *k)
         if (lane->fatal == 0)
             continue;
         refuse("%s (%s)", lane->fatal_text, wsr_error_name(lane->fatal));
-        bool is_usage = lane->fatal == WSR_ERR_SYNTAX || lane->fatal == WSR_ERR_ARGUMENT;
-        return is_usage ? WSR_COMMAND_USAGE : WSR_COMMAND_FAILED;
+        return status_of(lane->fatal);
     }
     return 0;
 }
@@ -443,8 +485,7 @@ static int sum_up(struct conductor *k)
         refuse("the report could not be written: %s", strerror(errno));
         status = WSR_COMMAND_FAILED;
     }
-    wsr_histogram_free(&report.latency);
-    wsr_histogram_free(&report.opening);
+    wsr_load_times_free(&report.times);
     return status;
 }
 
@@ -470,10 +511,8 @@ static int run_lanes(struct conductor *k)
     for (uint32_t i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     int status = sum_up(k);
-    for (uint32_t i = 0; i < started; i++) {
-        wsr_histogram_free(&k->lanes[i].result.latency);
-        wsr_histogram_free(&k->lanes[i].result.opening);
-    }
+    for (uint32_t i = 0; i < started; i++)
+        wsr_load_times_free(&k->lanes[i].result.times);
     return status;
 }
 
@@ -490,8 +529,10 @@ static int run(struct wsr_load_plan *plan)
     wsr_load_live_line_init(&k->line, plan->options);
     if (plan->options->workers > 0) {
         struct wsr_engine_options options = wsr_load_lane_engine_options(plan->options);
-        if (wsr_engine_create(&k->engine, &options) < 0) {
-            refuse("%s", wsr_error_text());
+        int rc = wsr_engine_create(&k->engine, &options);
+        if (rc < 0) {
+            refuse("%s (%s)", wsr_error_text(), wsr_error_name(rc));
+            status = status_of(rc);
             goto end;
         }
     }

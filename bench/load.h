@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "histogram.h"
+#include "load_times.h"
 #include "option.h"
 #include "payload.h"
 #include "wsring.h"
@@ -48,6 +48,19 @@ struct wsr_load_options {
     bool quiet;
     const char *connect_to;
     const char *source;             /* addresses, separated by commas */
+    const char *ca_file;            /* for wss from here on, as in struct wsr_engine_options */
+    const char *ca_directory;
+    const char *crl_file;
+    const char *certificate_file;
+    const char *key_file;
+    const char *ciphers;
+    const char *ciphersuites;
+    const char *key_log_file;
+    const char *tls_name;           /* instead of the URL's host */
+    uint32_t tls_min, tls_max;      /* enum wsr_load_tls_version */
+    uint32_t tls_records;           /* enum wsr_tls_records */
+    bool is_insecure;
+    bool no_resumption;
     struct wsr_option_list headers;         /* "Name: value" */
     struct wsr_option_list subprotocols;
 };
@@ -129,14 +142,14 @@ struct wsr_load_live {
 struct wsr_load_result {
     struct wsr_load_counts counts;
     struct wsr_load_reasons reasons;
-    struct wsr_histogram latency;
-    struct wsr_histogram opening;
+    struct wsr_load_times times;
     struct wsr_engine_statistics statistics;    /* of an inline engine */
     uint64_t opening_ns;            /* from the first open to the last answer to one */
     uint64_t started_ns;            /* of the window */
     uint64_t stopped_ns;
     char protocol[WSR_LOAD_AGREED_CHARS];       /* of the first connection that opened */
     char extensions[WSR_LOAD_AGREED_CHARS];
+    struct wsr_socket_tls tls;                  /* the same */
     int fatal;                      /* enum wsr_error: the lane could not go on */
     char fatal_text[WSR_LOAD_REASON_CHARS];
 };

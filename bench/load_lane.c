@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "load.h"
+#include "load_tls.h"
 
 #define EVENTS_MAX 128u
 #define OPENING_MAX 512u              /* connections under way per lane: below any server's accept queue */
@@ -182,7 +183,7 @@ static void accept_echo(struct wsr_load_lane *lane, struct wsr_load_conn *c, uin
     }
     lane->result.counts.verified++;
     lane->latency_ns += lane->now_ns - sent_ns;
-    wsr_histogram_add(&lane->result.latency, lane->now_ns - sent_ns);
+    wsr_histogram_add(&lane->result.times.latency, lane->now_ns - sent_ns);
 }
 
 /* A message too short for a whole head: which of those sent lately is it? */
@@ -250,15 +251,21 @@ static void note_agreement(struct wsr_load_lane *lane, const struct wsr_socket *
         return;
     snprintf(lane->result.protocol, sizeof lane->result.protocol, "%s", wsr_socket_protocol(socket));
     snprintf(lane->result.extensions, sizeof lane->result.extensions, "%s", wsr_socket_extensions(socket));
+    lane->result.tls = (struct wsr_socket_tls)WSR_SOCKET_TLS_INIT;
+    (void)wsr_socket_tls(socket, &lane->result.tls);      /* cannot fail on a live socket */
 }
+
 
 static void take_open(struct wsr_load_lane *lane, struct wsr_load_conn *c)
 {
+    struct wsr_socket_statistics statistics = WSR_SOCKET_STATISTICS_INIT;
     enter(c, CONN_OPEN);
     lane->opening--;
     lane->open++;
     lane->result.counts.opened++;
-    wsr_histogram_add(&lane->result.opening, lane->now_ns - c->opened_ns);
+    wsr_histogram_add(&lane->result.times.opening, lane->now_ns - c->opened_ns);
+    (void)wsr_socket_statistics(c->socket, &statistics);      /* nor can this */
+    wsr_load_times_note(&lane->result.times, &statistics);
     note_agreement(lane, c->socket);
 }
 
@@ -324,6 +331,7 @@ static int open_conn(struct wsr_load_lane *lane, struct wsr_load_conn *c)
     socket_options.headers_count = (uint32_t)options->headers.count;
     socket_options.connect_to = options->connect_to;
     socket_options.fragment_bytes = options->fragment_bytes;
+    socket_options.tls_name = options->tls_name;
     socket_options.user = c;
     if (plan->sources_count > 0)
         socket_options.source_address = plan->sources[c->id % plan->sources_count];
@@ -535,6 +543,7 @@ struct wsr_engine_options wsr_load_lane_engine_options(const struct wsr_load_opt
     engine_options.batch_ns = options->batch_ns;
     engine_options.napi_us = (uint32_t)((options->napi_ns + 999) / 1000);
     engine_options.open_timeout_ns = options->open_timeout_ns;
+    wsr_load_tls_engine_options(options, &engine_options);
     return engine_options;
 }
 
@@ -548,9 +557,7 @@ static int prepare(struct wsr_load_lane *lane)
     lane->ring = options->workers > 0 ? lane->index : 0;
     lane->conns = calloc(lane->connections_count, sizeof *lane->conns);
     lane->send_ns = calloc((size_t)lane->connections_count * lane->window, sizeof *lane->send_ns);
-    if (!lane->conns || !lane->send_ns ||
-        wsr_histogram_init(&lane->result.latency, 3, WSR_HISTOGRAM_HOUR_NS) < 0 ||
-        wsr_histogram_init(&lane->result.opening, 3, WSR_HISTOGRAM_HOUR_NS) < 0) {
+    if (!lane->conns || !lane->send_ns || wsr_load_times_init(&lane->result.times) < 0) {
         snprintf(lane->result.fatal_text, sizeof lane->result.fatal_text,
                  "no memory for %u connections with %u messages in flight each; give fewer", lane->connections_count,
                  lane->window);

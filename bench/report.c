@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "load_tls.h"
 #include "quantity.h"
 
 #define SATURATED 0.95      /* share of one core from which a thread has nothing to spare */
@@ -23,7 +24,8 @@ double wsr_report_rate(const struct wsr_report *report, uint64_t count)
 
 double wsr_report_little_found(const struct wsr_report *report)
 {
-    return wsr_report_rate(report, report->counts.verified_in_window) * wsr_histogram_mean(&report->latency) / 1e9;
+    double rate = wsr_report_rate(report, report->counts.verified_in_window);
+    return rate * wsr_histogram_mean(&report->times.latency) / 1e9;
 }
 
 double wsr_report_little_asked(const struct wsr_report *report)
@@ -36,7 +38,7 @@ const char *wsr_report_little_text(const struct wsr_report *report)
     double found = wsr_report_little_found(report), asked = wsr_report_little_asked(report);
     if (found >= asked * (1 - LITTLE_TOLERANCE) && found <= asked * (1 + LITTLE_TOLERANCE))
         return "";
-    if ((double)report->window_ns < LITTLE_WINDOW_MEANS * wsr_histogram_mean(&report->latency))
+    if ((double)report->window_ns < LITTLE_WINDOW_MEANS * wsr_histogram_mean(&report->times.latency))
         return "they differ: the run is short against its latency";
     return "they differ: the count of messages, waits for the send queue or ended connections kept it down";
 }
@@ -134,6 +136,20 @@ static const char *count_text(char *out, uint64_t value)
     return wsr_quantity_write_count(out, value);
 }
 
+/* Where the time of opening goes, over all connections that opened. */
+static void write_steps(FILE *to, const struct wsr_load_times *times)
+{
+    static const char *const names[WSR_LOAD_STEPS_COUNT] = { "look-up", "TCP", "TLS", "upgrade" };
+    char a[WSR_QUANTITY_CHARS], b[WSR_QUANTITY_CHARS], c[WSR_QUANTITY_CHARS];
+    for (int i = 0; i < WSR_LOAD_STEPS_COUNT; i++) {
+        const struct wsr_histogram *step = &times->steps[i];
+        if (step->total > 0)
+            fprintf(to, "               of it %-8s p50 %s, p99 %s, max %s\n", names[i],
+                    ns_text(a, (double)wsr_histogram_percentile(step, 50)),
+                    ns_text(b, (double)wsr_histogram_percentile(step, 99)), ns_text(c, (double)step->max));
+    }
+}
+
 static void write_connections(FILE *to, const struct wsr_report *report)
 {
     const struct wsr_load_counts *counts = &report->counts;
@@ -143,7 +159,7 @@ static void write_connections(FILE *to, const struct wsr_report *report)
             count_text(d, counts->broken));
     fprintf(to, "               closed: %s cleanly, %s not\n", count_text(a, counts->closed_clean),
             count_text(b, counts->closed_unclean));
-    if (report->opening.total == 0)
+    if (report->times.opening.total == 0)
         return;
     double rate = report->opening_ns > 0 ? (double)counts->opened * 1e9 / (double)report->opening_ns : 0.0;
     fprintf(to, "               all opened in %s, %s per second", ns_text(a, (double)report->opening_ns),
@@ -151,10 +167,26 @@ static void write_connections(FILE *to, const struct wsr_report *report)
     if (report->options->connect_rate > 0)
         fprintf(to, " (--connect-rate %" PRIu64 ")", report->options->connect_rate);
     fprintf(to, "\n               opening took p50 %s",
-            ns_text(a, (double)wsr_histogram_percentile(&report->opening, 50)));
-    fprintf(to, ", p90 %s", ns_text(a, (double)wsr_histogram_percentile(&report->opening, 90)));
-    fprintf(to, ", p99 %s", ns_text(a, (double)wsr_histogram_percentile(&report->opening, 99)));
-    fprintf(to, ", max %s\n", ns_text(a, (double)report->opening.max));
+            ns_text(a, (double)wsr_histogram_percentile(&report->times.opening, 50)));
+    fprintf(to, ", p90 %s", ns_text(a, (double)wsr_histogram_percentile(&report->times.opening, 90)));
+    fprintf(to, ", p99 %s", ns_text(a, (double)wsr_histogram_percentile(&report->times.opening, 99)));
+    fprintf(to, ", max %s\n", ns_text(a, (double)report->times.opening.max));
+    write_steps(to, &report->times);
+}
+
+static void write_tls(FILE *to, const struct wsr_report *report)
+{
+    const struct wsr_socket_tls *tls = &report->tls;
+    const struct wsr_engine_statistics *s = &report->statistics;
+    char a[WSR_QUANTITY_CHARS], b[WSR_QUANTITY_CHARS], c[WSR_QUANTITY_CHARS];
+    if (tls->version == 0)
+        return;
+    fprintf(to, "TLS            %s, %s; %s handshakes, %s of them resumed\n", wsr_load_tls_version_name(tls->version),
+            tls->cipher, count_text(a, s->tls_handshakes), count_text(b, s->tls_resumed));
+    fprintf(to, "               records by %s: %s\n", wsr_load_tls_records[tls->records], tls->why);
+    if ((s->tls_library > 0) + (s->tls_kernel > 0) + (s->tls_direct > 0) > 1)
+        fprintf(to, "               not all alike: %s connections by the library, %s by the kernel, %s by direct\n",
+                count_text(a, s->tls_library), count_text(b, s->tls_kernel), count_text(c, s->tls_direct));
 }
 
 static void write_reasons(FILE *to, const struct wsr_load_reasons *reasons)
@@ -203,7 +235,7 @@ static void write_messages(FILE *to, const struct wsr_report *report)
 
 static void write_latency(FILE *to, const struct wsr_report *report)
 {
-    const struct wsr_histogram *latency = &report->latency;
+    const struct wsr_histogram *latency = &report->times.latency;
     char a[WSR_QUANTITY_CHARS];
     if (latency->total == 0)
         return;
@@ -267,7 +299,11 @@ void wsr_report_write_text(FILE *to, const struct wsr_report *report)
 {
     const char *fault = wsr_report_fault(report);
     fprintf(to, "wsring load %s%s\n", report->options->url, report->interrupted ? " (interrupted)" : "");
+    if (report->options->is_insecure)
+        fprintf(to, "INSECURE       no certificate was checked (--insecure): whoever is in between can read and change "
+                    "all\n");
     write_connections(to, report);
+    write_tls(to, report);
     write_messages(to, report);
     write_latency(to, report);
     write_cpu(to, report);

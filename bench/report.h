@@ -23,12 +23,12 @@ struct wsr_report {
     const struct wsr_load_plan *plan;
     struct wsr_load_counts counts;
     struct wsr_load_reasons reasons;
-    struct wsr_histogram latency;
-    struct wsr_histogram opening;
+    struct wsr_load_times times;
     struct wsr_engine_statistics statistics;
     struct wsr_machine machine;
     char protocol[WSR_LOAD_AGREED_CHARS];
     char extensions[WSR_LOAD_AGREED_CHARS];
+    struct wsr_socket_tls tls;    /* of one connection; version 0 = none opened, or no TLS */
     uint64_t opening_ns;
     uint64_t window_ns;
     uint64_t client_user_ns;      /* CPU within the window */

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include "json.h"
+#include "load_tls.h"
 #include "report.h"
 
 static void write_options(struct wsr_json *json, const struct wsr_report *report)
@@ -28,6 +29,14 @@ static void write_options(struct wsr_json *json, const struct wsr_report *report
     wsr_json_count(json, "seed", options->seed);
     wsr_json_text(json, "connect_to", options->connect_to ? options->connect_to : "");
     wsr_json_text(json, "source", options->source ? options->source : "");
+    wsr_json_bool(json, "insecure", options->is_insecure);
+    wsr_json_text(json, "sni", options->tls_name ? options->tls_name : "");
+    wsr_json_text(json, "tls_min", wsr_load_tls_versions[options->tls_min]);
+    wsr_json_text(json, "tls_max", wsr_load_tls_versions[options->tls_max]);
+    wsr_json_text(json, "tls_records", wsr_load_tls_records[options->tls_records]);
+    wsr_json_text(json, "ciphers", options->ciphers ? options->ciphers : "");
+    wsr_json_text(json, "ciphersuites", options->ciphersuites ? options->ciphersuites : "");
+    wsr_json_bool(json, "resumption", !options->no_resumption);
     wsr_json_close(json, '}');
 }
 
@@ -131,6 +140,39 @@ static void write_cpu(struct wsr_json *json, const struct wsr_report *report)
     wsr_json_close(json, '}');
 }
 
+static void write_steps(struct wsr_json *json, const struct wsr_load_times *times)
+{
+    wsr_json_open(json, "steps", '{');
+    write_percentiles(json, "lookup_ns", &times->steps[WSR_LOAD_LOOKUP]);
+    write_percentiles(json, "connect_ns", &times->steps[WSR_LOAD_CONNECT]);
+    write_percentiles(json, "tls_ns", &times->steps[WSR_LOAD_SECURE]);
+    write_percentiles(json, "upgrade_ns", &times->steps[WSR_LOAD_UPGRADE]);
+    wsr_json_close(json, '}');
+}
+
+static void write_tls(struct wsr_json *json, const struct wsr_report *report)
+{
+    const struct wsr_socket_tls *tls = &report->tls;
+    const struct wsr_engine_statistics *s = &report->statistics;
+    if (tls->version == 0) {
+        wsr_json_null(json, "tls");
+        return;
+    }
+    wsr_json_open(json, "tls", '{');
+    wsr_json_text(json, "version", wsr_load_tls_version_name(tls->version));
+    wsr_json_text(json, "cipher", tls->cipher);
+    wsr_json_text(json, "records", wsr_load_tls_records[tls->records]);
+    wsr_json_text(json, "why", tls->why);
+    wsr_json_bool(json, "insecure", s->tls_unverified > 0);
+    wsr_json_count(json, "handshakes", s->tls_handshakes);
+    wsr_json_count(json, "resumed", s->tls_resumed);
+    wsr_json_count(json, "unverified", s->tls_unverified);
+    wsr_json_count(json, "library", s->tls_library);
+    wsr_json_count(json, "kernel", s->tls_kernel);
+    wsr_json_count(json, "direct", s->tls_direct);
+    wsr_json_close(json, '}');
+}
+
 static void write_engine(struct wsr_json *json, const struct wsr_report *report)
 {
     const struct wsr_engine_statistics *s = &report->statistics;
@@ -180,8 +222,10 @@ void wsr_report_write_json(FILE *to, const struct wsr_report *report)
     write_options(&json, report);
     write_counts(&json, report);
     write_rates(&json, report);
-    write_percentiles(&json, "latency_ns", &report->latency);
-    write_percentiles(&json, "opening_ns", &report->opening);
+    write_percentiles(&json, "latency_ns", &report->times.latency);
+    write_percentiles(&json, "opening_ns", &report->times.opening);
+    write_steps(&json, &report->times);
+    write_tls(&json, report);
     write_cpu(&json, report);
     write_reasons(&json, &report->reasons);
     write_engine(&json, report);

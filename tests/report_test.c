@@ -21,18 +21,16 @@ static struct wsr_report good(void)
     report.counts.opened = report.counts.closed_clean = 100;
     report.counts.sent = report.counts.verified = 1000000;
     report.counts.sent_in_window = report.counts.verified_in_window = 1000000;
-    assert_int_equal(wsr_histogram_init(&report.latency, 3, WSR_HISTOGRAM_HOUR_NS), 0);
-    assert_int_equal(wsr_histogram_init(&report.opening, 3, WSR_HISTOGRAM_HOUR_NS), 0);
+    assert_int_equal(wsr_load_times_init(&report.times), 0);
     for (int i = 0; i < 100; i++)
-        wsr_histogram_add(&report.latency, 1000000);
-    wsr_histogram_add(&report.opening, 2000000);
+        wsr_histogram_add(&report.times.latency, 1000000);
+    wsr_histogram_add(&report.times.opening, 2000000);
     return report;
 }
 
 static void give_up(struct wsr_report *report)
 {
-    wsr_histogram_free(&report->latency);
-    wsr_histogram_free(&report->opening);
+    wsr_load_times_free(&report->times);
 }
 
 static void a_good_run_has_no_fault(void **state)
@@ -145,6 +143,92 @@ static void both_forms_tell_counts_percentiles_and_verdict(void **state)
     give_up(&report);
 }
 
+static void add_tls(struct wsr_report *report)
+{
+    options.url = "wss://a/";
+    report->tls = (struct wsr_socket_tls){ .version = WSR_TLS_1_3, .records = WSR_TLS_DIRECT, .is_verified = 1,
+                                           .cipher = "TLS_AES_128_GCM_SHA256", .why = "as was asked for" };
+    report->statistics.tls_handshakes = report->statistics.tls_direct = 100;
+    report->statistics.tls_resumed = 99;
+}
+
+static void holds(const char *what)
+{
+    if (!strstr(text, what))
+        fail_msg("there is no %s in %s", what, text);
+}
+
+static void tls_is_told_when_there_is_any(void **state)
+{
+    (void)state;
+    struct wsr_report report = good();
+    write_with(wsr_report_write_text, &report);
+    assert_null(strstr(text, "TLS"));
+    assert_null(strstr(text, "INSECURE"));
+    write_with(wsr_report_write_json, &report);
+    holds("\"tls\": null");
+    add_tls(&report);
+    write_with(wsr_report_write_text, &report);
+    holds("TLS 1.3, TLS_AES_128_GCM_SHA256; 100 handshakes, 99 of them resumed");
+    holds("records by direct: as was asked for");
+    assert_null(strstr(text, "not all alike"));
+    assert_null(strstr(text, "INSECURE"));
+    write_with(wsr_report_write_json, &report);
+    holds("\"version\": \"TLS 1.3\"");
+    holds("\"cipher\": \"TLS_AES_128_GCM_SHA256\"");
+    holds("\"records\": \"direct\"");
+    holds("\"why\": \"as was asked for\"");
+    holds("\"insecure\": false");
+    holds("\"handshakes\": 100");
+    holds("\"resumed\": 99");
+    holds("\"direct\": 100");
+    give_up(&report);
+}
+
+static void what_was_not_checked_and_what_differs_is_told_aloud(void **state)
+{
+    (void)state;
+    struct wsr_report report = good();
+    add_tls(&report);
+    options.is_insecure = true;
+    report.statistics.tls_unverified = 100;
+    report.statistics.tls_direct = 60;
+    report.statistics.tls_library = 40;
+    report.tls.version = WSR_TLS_1_2;
+    write_with(wsr_report_write_text, &report);
+    holds("\nINSECURE       no certificate was checked");
+    holds("TLS 1.2, ");
+    holds("not all alike: 40 connections by the library, 0 by the kernel, 60 by direct");
+    write_with(wsr_report_write_json, &report);
+    holds("\"insecure\": true");
+    holds("\"unverified\": 100");
+    holds("\"library\": 40");
+    give_up(&report);
+}
+
+/* A step that no connection had is not told: here, a look-up. */
+static void the_steps_of_opening_are_told(void **state)
+{
+    (void)state;
+    struct wsr_report report = good();
+    for (uint64_t i = 1; i <= 100; i++) {
+        wsr_load_times_note(&report.times, &(struct wsr_socket_statistics){
+            .connect_ns = i * 1000, .tls_ns = i * 1000000, .upgrade_ns = i * 2000 });
+    }
+    write_with(wsr_report_write_text, &report);
+    assert_null(strstr(text, "look-up"));
+    holds("of it TCP      p50 50.0 us, p99 99.0 us, max 100 us");
+    holds("of it TLS      p50 50.0 ms, p99 99.0 ms, max 100 ms");
+    holds("of it upgrade  p50 100 us, p99 198 us, max 200 us");
+    write_with(wsr_report_write_json, &report);
+    holds("\"lookup_ns\": {");
+    holds("\"connect_ns\": {");
+    holds("\"tls_ns\": {");
+    holds("\"max\": 100000000,");
+    holds("\"upgrade_ns\": {");
+    give_up(&report);
+}
+
 static void failures_with_one_cause_are_told_once(void **state)
 {
     (void)state;
@@ -174,6 +258,9 @@ int main(void)
         cmocka_unit_test(the_limit_is_named_only_where_it_is_known),
         cmocka_unit_test(littles_law_multiplies_rate_and_mean),
         cmocka_unit_test(both_forms_tell_counts_percentiles_and_verdict),
+        cmocka_unit_test(tls_is_told_when_there_is_any),
+        cmocka_unit_test(what_was_not_checked_and_what_differs_is_told_aloud),
+        cmocka_unit_test(the_steps_of_opening_are_told),
         cmocka_unit_test(failures_with_one_cause_are_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
