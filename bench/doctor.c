@@ -1,25 +1,15 @@
 /* wsring doctor: what this machine offers, and for each shortfall one line "mend:" with what to do.
  * SPDX-License-Identifier: MIT
  */
-#include <arpa/inet.h>
-#include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "machine.h"
 #include "option.h"
 #include "wsring.h"
-
-#ifndef TCP_ULP
-#define TCP_ULP 31
-#endif
 
 #define FILES_WANTED 20000u
 #define BACKLOG_WANTED 4096u
@@ -43,64 +33,26 @@ static void tell(const char *label, const char *format, ...)
 }
 
 /* Returns whether everything that is needed is there. */
-static bool look_at_kernel(void)
+static bool look_at_kernel(const struct wsr_diagnosis *diagnosis)
 {
-    struct wsr_diagnosis diagnosis = WSR_DIAGNOSIS_INIT;
-    if (wsr_diagnose(&diagnosis) < 0) {
-        tell("io_uring", "could not be tried: %s", wsr_error_text());
-        return false;
-    }
-    tell("kernel", "Linux %s", diagnosis.kernel);
-    tell("io_uring", "%s", diagnosis.io_uring ? "usable" : "NOT usable");
-    if (!diagnosis.io_uring)
-        tell("mend:", "%s", diagnosis.io_uring_text);
-    tell("  has", "%s", diagnosis.features);
-    tell("  lacks", "%s", diagnosis.missing[0] ? diagnosis.missing : "nothing");
-    tell("SIMD", "%s", diagnosis.simd);
-    return diagnosis.io_uring == 1;
-}
-
-/* A connected loopback socket: the kernel takes a ULP only then. Returns it or -errno. */
-static int connected_socket(void)
-{
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t bytes = sizeof address;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int error = 0;
-    if (listener < 0 || fd < 0 || bind(listener, (struct sockaddr *)&address, bytes) < 0 || listen(listener, 1) < 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &bytes) < 0 ||
-        connect(fd, (struct sockaddr *)&address, bytes) < 0)
-        error = errno;
-    if (listener >= 0)
-        close(listener);
-    if (error != 0 && fd >= 0)
-        close(fd);
-    return error != 0 ? -error : fd;
+    tell("kernel", "Linux %s", diagnosis->kernel);
+    tell("io_uring", "%s", diagnosis->io_uring ? "usable" : "NOT usable");
+    if (!diagnosis->io_uring)
+        tell("mend:", "%s", diagnosis->io_uring_text);
+    tell("  has", "%s", diagnosis->features);
+    tell("  lacks", "%s", diagnosis->missing[0] ? diagnosis->missing : "nothing");
+    tell("SIMD", "%s", diagnosis->simd);
+    return diagnosis->io_uring == 1;
 }
 
 /* kTLS is never needed: without it records are sealed and opened in user space. */
-static void look_at_ktls(void)
+static void look_at_tls(const struct wsr_diagnosis *diagnosis)
 {
-    int fd = connected_socket();
-    if (fd < 0) {
-        tell("kTLS", "could not be tried: no loopback connection: %s", strerror(-fd));
-        return;
-    }
-    int error = setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") == 0 ? 0 : errno;
-    close(fd);
-    if (error == 0) {
-        tell("kTLS", "available");
-    } else if (error == ENOENT) {
-        tell("kTLS", "not available: the kernel knows no \"tls\" (ENOENT): its module is not loaded or not built");
-        tell("mend:", "as root: modprobe tls; when there is no such module, a kernel with CONFIG_TLS (optional)");
-    } else if (error == ENOPROTOOPT) {
-        tell("kTLS", "not available: the kernel has no upper-layer protocols for TCP (ENOPROTOOPT)");
-        tell("mend:", "a kernel of 4.17 or later with CONFIG_TLS (optional)");
-    } else {
-        tell("kTLS", "not available: setsockopt(TCP_ULP, \"tls\"): %s", strerror(error));
-        tell("mend:", "let this process set socket options, see its sandbox (optional)");
-    }
+    tell("TLS", "%s", diagnosis->tls_library);
+    tell("  records", "auto is direct (wsring itself) with AES-GCM and ChaCha20-Poly1305, else library (OpenSSL)");
+    tell("kTLS", "%s", diagnosis->ktls ? "available (--tls-records kernel)" : "not available");
+    if (!diagnosis->ktls)
+        tell("mend:", "%s (optional)", diagnosis->ktls_text);
 }
 
 static void look_at_network(const struct wsr_machine *machine)
@@ -156,8 +108,10 @@ int wsr_doctor_main(int argc, char **argv)
         return WSR_COMMAND_USAGE;
     }
     wsr_machine_read(&machine);
-    bool usable = look_at_kernel();
-    look_at_ktls();
+    struct wsr_diagnosis diagnosis = WSR_DIAGNOSIS_INIT;
+    (void)wsr_diagnose(&diagnosis);      /* refuses nothing but a wrong argument */
+    bool usable = look_at_kernel(&diagnosis);
+    look_at_tls(&diagnosis);
     look_at_files(&machine);
     look_at_network(&machine);
     look_at_cpu(&machine);
