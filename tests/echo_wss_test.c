@@ -8,7 +8,6 @@
 
 #include <arpa/inet.h>
 #include <cmocka.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -17,9 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -27,6 +24,7 @@
 
 #include "bench/command.h"
 #include "engine/frame.h"
+#include "tests/support/program.h"
 #include "wsring.h"
 
 #define WORDS_MAX 16
@@ -34,94 +32,31 @@
 
 /* ---- The server ---- */
 
-static struct {
-    pid_t pid;
-    int said;                /* its standard error */
-    uint16_t port;
-    bool is_v6;
-    char certificate[32];
-} server;
-
+static struct program_echo server;
+static char certificate[32];
 static SSL_CTX *library;     /* of the clients */
-
-/* @words end with NULL. Returns the process; @out and @err are its outputs. exit() and not _exit(), so that a leak is
- * seen by whoever looks for leaks at a program's end. */
-static pid_t start(const char *const *words, int out, int err)
-{
-    fflush(NULL);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid > 0)
-        return pid;
-    char *argv[WORDS_MAX];
-    int argc = 0;
-    for (; words[argc]; argc++)
-        argv[argc] = (char *)(uintptr_t)words[argc];
-    if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0)
-        _exit(99);
-    exit(wsr_echo_main(argc, argv));
-}
-
-static int end_of(pid_t pid)
-{
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
 
 static void start_server(const char *const *more)
 {
-    const char *words[WORDS_MAX] = { "--tls", "--cert-out", server.certificate };
-    int count = 3, ends[2];
-    char line[128] = "";
-    snprintf(server.certificate, sizeof server.certificate, "/tmp/wsring-wss-XXXXXX");
-    close(mkstemp(server.certificate));
+    const char *words[WORDS_MAX] = { "--tls", "--cert-out", certificate };
+    int count = 3;
+    snprintf(certificate, sizeof certificate, "/tmp/wsring-wss-XXXXXX");
+    close(mkstemp(certificate));
     for (; *more; more++)
         words[count++] = *more;
-    server.said = memfd_create("said", MFD_CLOEXEC);
-    assert_true(server.said >= 0);
-    assert_int_equal(pipe(ends), 0);
-    server.pid = start(words, ends[1], server.said);
-    close(ends[1]);
-    FILE *from = fdopen(ends[0], "r");
-    assert_non_null(from);
-    assert_non_null(fgets(line, sizeof line, from));
-    fclose(from);
-    char address[64], url[64];
-    assert_int_equal(sscanf(line, "listening on %63s (wss://%63[^/]/)", address, url), 2);
-    assert_string_equal(address, url);
-    server.is_v6 = address[0] == '[';
-    server.port = (uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10);
+    program_echo_start(&server, words);
+    assert_memory_equal(server.url, "wss:", 4);
     library = SSL_CTX_new(TLS_client_method());
     assert_non_null(library);
-    assert_int_equal(SSL_CTX_load_verify_file(library, server.certificate), 1);
+    assert_int_equal(SSL_CTX_load_verify_file(library, certificate), 1);
     SSL_CTX_set_verify(library, SSL_VERIFY_PEER, NULL);
-}
-
-static void says(const char *text)
-{
-    char said[4096];
-    ssize_t len = pread(server.said, said, sizeof said - 1, 0);
-    assert_true(len >= 0);
-    said[len] = '\0';
-    if (!strstr(said, text))
-        fail_msg("the server does not say \"%s\": %s", text, said);
 }
 
 static void stop_server(void)
 {
-    kill(server.pid, SIGTERM);
-    int status = end_of(server.pid);
-    if (status != 0)
-        says("this is why it ended with an error");
-}
-
-static void forget_server(void)
-{
+    program_echo_stop(&server);
     SSL_CTX_free(library);
-    close(server.said);
-    unlink(server.certificate);
+    unlink(certificate);
 }
 
 #define START(...) start_server((const char *const[]){ __VA_ARGS__, NULL })
@@ -297,9 +232,8 @@ static void messages_of_every_size_come_back(void **state)
             close_client(&c);
         }
         stop_server();
-        says("2 connections, 0 refused, 26 messages,");
-        says("TLS: 2 handshakes, 0 resumed, 0 connections failed\n");
-        forget_server();
+        program_says("2 connections, 0 refused, 26 messages,");
+        program_says("TLS: 2 handshakes, 0 resumed, 0 connections failed\n");
     }
 }
 
@@ -316,7 +250,6 @@ static void the_certificate_is_good_for_this_machine(void **state)
         c = open_client(WSR_TLS_1_2);
         close_client(&c);
         stop_server();
-        forget_server();
     }
 }
 
@@ -343,7 +276,6 @@ static void all_that_is_sent_at_once_comes_back(void **state)
         close_client(&c);
     }
     stop_server();
-    forget_server();
 }
 
 #define CROWD 150
@@ -367,10 +299,9 @@ static void crowd(const char *const *options)
             close_client(&clients[i]);
     }
     stop_server();
-    says("150 connections, 0 refused, 600 messages,");
-    says("100 closed by the client");
-    says("TLS: 150 handshakes,");
-    forget_server();
+    program_says("150 connections, 0 refused, 600 messages,");
+    program_says("100 closed by the client");
+    program_says("TLS: 150 handshakes,");
 }
 
 static void many_connections_do_not_mix(void **state)
@@ -417,7 +348,6 @@ static void a_client_that_does_not_read_is_not_read_from(void **state)
             close_client(&c);
         }
         stop_server();
-        forget_server();
     }
 }
 
@@ -445,8 +375,7 @@ static void abrupt_ends_harm_nobody(void **state)
     exchange(&c, 1000);
     close_client(&c);
     stop_server();
-    says("TLS: 91 handshakes,");
-    forget_server();
+    program_says("TLS: 91 handshakes,");
 }
 
 static void garbage_is_answered_with_an_alert(void **state)
@@ -470,8 +399,7 @@ static void garbage_is_answered_with_an_alert(void **state)
         drop(&c);
     }
     stop_server();
-    says("TLS: 2 handshakes, 0 resumed, 3 connections failed, the last with: ");
-    forget_server();
+    program_says("TLS: 2 handshakes, 0 resumed, 3 connections failed, the last with: ");
 }
 
 /* close_notify, and TCP's end without one, with an answer still on its way. */
@@ -492,8 +420,7 @@ static void both_kinds_of_end_are_answered(void **state)
         }
     }
     stop_server();
-    says("0 connections failed");
-    forget_server();
+    program_says("0 connections failed");
 }
 
 static void what_is_no_websocket_is_refused_over_tls_too(void **state)
@@ -510,19 +437,13 @@ static void what_is_no_websocket_is_refused_over_tls_too(void **state)
     assert_int_equal(SSL_get_shutdown(c.ssl), SSL_RECEIVED_SHUTDOWN);
     drop(&c);
     stop_server();
-    says("0 connections, 1 refused");
-    forget_server();
+    program_says("0 connections, 1 refused");
 }
 
 static int ends_with(const char *const *words, const char *why)
 {
-    int out = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    server.said = memfd_create("said", MFD_CLOEXEC);
-    assert_true(out >= 0 && server.said >= 0);
-    int status = end_of(start(words, out, server.said));
-    says(why);
-    close(out);
-    close(server.said);
+    int status = program_run(wsr_echo_main, words);
+    program_says(why);
     return status;
 }
 

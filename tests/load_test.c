@@ -16,124 +16,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/command.h"
 #include "bench/echo_http.h"
 #include "engine/frame.h"
+#include "tests/support/program.h"
 #include "wsring.h"
 
-#define WORDS_MAX 32
-#define OUTPUT_MAX 65536
-
-/* ---- Processes ---- */
-
-static rlim_t files_max;      /* of what is started from now on; 0 = as for this one */
-
-/* @words end with NULL. stdout goes to @out, stderr nowhere. */
-static pid_t start(int (*command)(int, char **), const char *const *words, int out)
-{
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid > 0)
-        return pid;
-    if (files_max > 0 && setrlimit(RLIMIT_NOFILE, &(struct rlimit){ files_max, files_max }) != 0)
-        _exit(98);
-    char *argv[WORDS_MAX];
-    int argc = 0;
-    for (; words[argc]; argc++)
-        argv[argc] = (char *)(uintptr_t)words[argc];
-    if (dup2(out, STDOUT_FILENO) < 0 || !freopen("/dev/null", "w", stderr))
-        _exit(99);
-    int status = command(argc, argv);
-    fflush(stdout);
-    _exit(status);
-}
-
-static int end_of(pid_t pid)
-{
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-static char output[OUTPUT_MAX];
-
-static pid_t load_pid;
-
-static int start_load(const char *url, const char *const *options)
-{
-    const char *words[WORDS_MAX] = { "-q", "-o", "json", "-c", "2", "-p", "4", url };
-    int count = 8, out = memfd_create("report", MFD_CLOEXEC);
-    assert_true(out >= 0);
-    for (; *options; options++)
-        words[count++] = *options;
-    load_pid = start(wsr_load_main, words, out);
-    return out;
-}
-
-static int end_load(int out)
-{
-    int status = end_of(load_pid);
-    ssize_t len = pread(out, output, sizeof output - 1, 0);
-    assert_true(len >= 0);
-    output[len] = '\0';
-    close(out);
-    return status;
-}
-
-static int load(const char *url, const char *const *options)
-{
-    return end_load(start_load(url, options));
-}
-
-#define LOAD(url, ...) load(url, (const char *const[]){ __VA_ARGS__, NULL })
-
-static void says(const char *text)
-{
-    if (!strstr(output, text))
-        fail_msg("the report has no %s: %s", text, output);
-}
-
-/* ---- The echo server ---- */
-
-static pid_t echo_pid;
-static char echo_url[64];
-
-static void start_echo(const char *const *words)
-{
-    int ends[2];
-    char line[64] = "";
-    assert_int_equal(pipe(ends), 0);
-    echo_pid = start(wsr_echo_main, words, ends[1]);
-    close(ends[1]);
-    FILE *from = fdopen(ends[0], "r");
-    assert_non_null(from);
-    assert_non_null(fgets(line, sizeof line, from));
-    fclose(from);
-    assert_memory_equal(line, "listening on 127.0.0.1:", 23);
-    line[strcspn(line, "\n")] = '\0';
-    snprintf(echo_url, sizeof echo_url, "ws://%s/", line + 13);
-}
-
-static int stop_echo(void)
-{
-    kill(echo_pid, SIGTERM);
-    return end_of(echo_pid);
-}
+static struct program_echo echo;
 
 static int group_setup(void **state)
 {
     (void)state;
     signal(SIGPIPE, SIG_IGN);
-    start_echo((const char *const[]){ "--workers", "2", NULL });
+    ECHO_START(&echo, "--workers", "2");
     return 0;
 }
 
@@ -141,7 +40,8 @@ static int group_setup(void **state)
 static int group_teardown(void **state)
 {
     (void)state;
-    return stop_echo();
+    program_echo_stop(&echo);
+    return 0;
 }
 
 /* ---- Against the echo server ---- */
@@ -153,10 +53,10 @@ static void every_size_and_kind_is_verified(void **state)
     static const char *const kinds[] = { "--text", "--binary" };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (size_t k = 0; k < 2; k++) {
-            assert_int_equal(LOAD(echo_url, "-n", "40", "-s", sizes[i], kinds[k]), 0);
-            says("\"sent\": 40,");
-            says("\"verified\": 40,");
-            says(k == 0 ? "\"kind\": \"text\"" : "\"kind\": \"binary\"");
+            assert_int_equal(LOAD(echo.url, "-n", "40", "-s", sizes[i], kinds[k]), 0);
+            program_says("\"sent\": 40,");
+            program_says("\"verified\": 40,");
+            program_says(k == 0 ? "\"kind\": \"text\"" : "\"kind\": \"binary\"");
         }
     }
 }
@@ -164,12 +64,12 @@ static void every_size_and_kind_is_verified(void **state)
 static void inline_threads_and_workers_all_share_the_load(void **state)
 {
     (void)state;
-    assert_int_equal(LOAD(echo_url, "-n", "1001", "-c", "7", "-t", "2"), 0);
-    says("\"verified\": 1001,");
-    says("\"opened\": 7,");
-    assert_int_equal(LOAD(echo_url, "-n", "1001", "-c", "7", "--workers", "2"), 0);
-    says("\"verified\": 1001,");
-    says("\"closed_clean\": 7,");
+    assert_int_equal(LOAD(echo.url, "-n", "1001", "-c", "7", "-t", "2"), 0);
+    program_says("\"verified\": 1001,");
+    program_says("\"opened\": 7,");
+    assert_int_equal(LOAD(echo.url, "-n", "1001", "-c", "7", "--workers", "2"), 0);
+    program_says("\"verified\": 1001,");
+    program_says("\"closed_clean\": 7,");
 }
 
 static void every_wait_works(void **state)
@@ -177,33 +77,31 @@ static void every_wait_works(void **state)
     (void)state;
     static const char *const waits[] = { "block", "spin", "adaptive" };
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(LOAD(echo_url, "-n", "200", "--wait", waits[i]), 0);
-        says(waits[i]);
+        assert_int_equal(LOAD(echo.url, "-n", "200", "--wait", waits[i]), 0);
+        program_says(waits[i]);
     }
 }
 
 static void a_duration_ends_the_run(void **state)
 {
     (void)state;
-    assert_int_equal(LOAD(echo_url, "-d", "50ms"), 0);
-    says("\"fault\": \"\"");
-    assert_int_equal(LOAD(echo_url, "-d", "1h", "-n", "8"), 0);      /* whichever is over first */
-    says("\"verified\": 8,");
+    assert_int_equal(LOAD(echo.url, "-d", "50ms"), 0);
+    program_says("\"fault\": \"\"");
+    assert_int_equal(LOAD(echo.url, "-d", "1h", "-n", "8"), 0);      /* whichever is over first */
+    program_says("\"verified\": 8,");
 }
 
 static void what_is_negotiated_is_told(void **state)
 {
     (void)state;
-    assert_int_equal(LOAD(echo_url, "-n", "8", "--subprotocol", "first", "--subprotocol", "second"), 0);
-    says("\"subprotocol\": \"first\"");
+    assert_int_equal(LOAD(echo.url, "-n", "8", "--subprotocol", "first", "--subprotocol", "second"), 0);
+    program_says("\"subprotocol\": \"first\"");
 }
 
 static void addresses_can_be_chosen(void **state)
 {
     (void)state;
-    char there[64];
-    snprintf(there, sizeof there, "%.*s", (int)strcspn(echo_url + 5, "/"), echo_url + 5);
-    assert_int_equal(LOAD("ws://name.that.does.not.exist.invalid/", "-n", "8", "--connect-to", there, "--source",
+    assert_int_equal(LOAD("ws://name.that.does.not.exist.invalid/", "-n", "8", "--connect-to", echo.address, "--source",
                           "127.0.0.2,127.0.0.3", "-H", "X-Test: yes"), 0);
 }
 
@@ -211,8 +109,8 @@ static void addresses_can_be_chosen(void **state)
 static void the_connect_rate_spreads_the_opening(void **state)
 {
     (void)state;
-    assert_int_equal(LOAD(echo_url, "-c", "5", "-n", "5", "--connect-rate", "50"), 0);
-    const char *opened = strstr(output, "\"all_opened_ns\": ");
+    assert_int_equal(LOAD(echo.url, "-c", "5", "-n", "5", "--connect-rate", "50"), 0);
+    const char *opened = strstr(program_output, "\"all_opened_ns\": ");
     assert_non_null(opened);
     assert_true(strtoull(opened + 17, NULL, 10) >= 80000000);
 }
@@ -220,20 +118,20 @@ static void the_connect_rate_spreads_the_opening(void **state)
 static void buffers_and_seed_are_passed_on(void **state)
 {
     (void)state;
-    assert_int_equal(LOAD(echo_url, "-n", "8", "--buffers", "64", "--buffer-bytes", "1KiB", "--seed", "77"), 0);
-    says("\"buffers\": 64,");
-    says("\"seed\": 77,");
+    assert_int_equal(LOAD(echo.url, "-n", "8", "--buffers", "64", "--buffer-bytes", "1KiB", "--seed", "77"), 0);
+    program_says("\"buffers\": 64,");
+    program_says("\"seed\": 77,");
 }
 
 static void the_servers_cpu_is_told_when_its_process_is_given(void **state)
 {
     (void)state;
     char pid[16];
-    snprintf(pid, sizeof pid, "%d", (int)echo_pid);
-    assert_int_equal(LOAD(echo_url, "-n", "8"), 0);
-    says("\"server_ns\": null");
-    assert_int_equal(LOAD(echo_url, "-n", "8", "--server-pid", pid), 0);
-    assert_null(strstr(output, "\"server_ns\": null"));
+    snprintf(pid, sizeof pid, "%d", (int)echo.pid);
+    assert_int_equal(LOAD(echo.url, "-n", "8"), 0);
+    program_says("\"server_ns\": null");
+    assert_int_equal(LOAD(echo.url, "-n", "8", "--server-pid", pid), 0);
+    assert_null(strstr(program_output, "\"server_ns\": null"));
 }
 
 /* The first signal ends the sending, drains, closes and reports. */
@@ -241,13 +139,13 @@ static void a_signal_ends_the_run_with_its_report(void **state)
 {
     (void)state;
     const struct timespec while_it_runs = { .tv_nsec = 300000000 };
-    int out = start_load(echo_url, (const char *const[]){ "-d", "1h", NULL });
+    pid_t pid = program_load_start(echo.url, (const char *const[]){ "-d", "1h", NULL });
     nanosleep(&while_it_runs, NULL);
-    kill(load_pid, SIGINT);
-    assert_int_equal(end_load(out), 0);
-    says("\"interrupted\": true");
-    says("\"lost\": 0,");
-    says("\"closed_clean\": 2,");
+    kill(pid, SIGINT);
+    assert_int_equal(program_load_end(pid), 0);
+    program_says("\"interrupted\": true");
+    program_says("\"lost\": 0,");
+    program_says("\"closed_clean\": 2,");
 }
 
 static bool has_direct(void)
@@ -258,7 +156,7 @@ static bool has_direct(void)
 }
 
 /* After both Close frames the server is the one that ends TCP, while this client's side stays open. */
-static void expect_end_from_echo(void)
+static void expect_end_from_echo(const struct program_echo *from)
 {
     static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -267,7 +165,7 @@ static void expect_end_from_echo(void)
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     uint8_t in[1024];
     ssize_t got;
-    address.sin_port = htons((uint16_t)strtoul(strrchr(echo_url, ':') + 1, NULL, 10));
+    address.sin_port = htons(from->port);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
@@ -285,27 +183,23 @@ static void expect_end_from_echo(void)
 static void direct_descriptors_go_beyond_the_limit_of_open_files(void **state)
 {
     (void)state;
-    pid_t shared_pid = echo_pid;
-    char shared_url[sizeof echo_url];
+    struct program_echo another;
     if (!has_direct())
         skip();
-    memcpy(shared_url, echo_url, sizeof echo_url);
-    files_max = 128;
-    start_echo((const char *const[]){ "--direct", "--workers", "6", "--buffers", "64", NULL });
-    assert_int_equal(LOAD(echo_url, "-c", "300", "-t", "3", "-n", "900", "--direct", "--buffers", "64"), 0);
-    says("\"opened\": 300,");
-    says("\"verified\": 900,");
-    says("\"closed_clean\": 300,");
-    says("direct_files");
-    assert_int_equal(LOAD(echo_url, "-c", "200", "--workers", "2", "-n", "200", "--direct", "--buffers", "64"), 0);
-    says("\"closed_clean\": 200,");
-    assert_int_equal(LOAD(echo_url, "-c", "300", "-t", "3", "-n", "900"), 2);                   /* all are files */
-    assert_int_equal(LOAD(echo_url, "-c", "300", "-t", "2", "-n", "900", "--direct"), 2);       /* 150 for a table */
-    expect_end_from_echo();
-    assert_int_equal(stop_echo(), 0);
-    files_max = 0;
-    echo_pid = shared_pid;
-    memcpy(echo_url, shared_url, sizeof echo_url);
+    program_files_max = 128;
+    ECHO_START(&another, "--direct", "--workers", "6", "--buffers", "64");
+    assert_int_equal(LOAD(another.url, "-c", "300", "-t", "3", "-n", "900", "--direct", "--buffers", "64"), 0);
+    program_says("\"opened\": 300,");
+    program_says("\"verified\": 900,");
+    program_says("\"closed_clean\": 300,");
+    program_says("direct_files");
+    assert_int_equal(LOAD(another.url, "-c", "200", "--workers", "2", "-n", "200", "--direct", "--buffers", "64"), 0);
+    program_says("\"closed_clean\": 200,");
+    assert_int_equal(LOAD(another.url, "-c", "300", "-t", "3", "-n", "900"), 2);                   /* all are files */
+    assert_int_equal(LOAD(another.url, "-c", "300", "-t", "2", "-n", "900", "--direct"), 2);       /* 150 for a table */
+    expect_end_from_echo(&another);
+    program_echo_stop(&another);
+    program_files_max = 0;
 }
 
 /* What they do is the engine's tests' to show: here, that they reach it. */
@@ -314,41 +208,37 @@ static void options_of_waiting_reach_the_engine(void **state)
     (void)state;
     struct wsr_diagnosis diagnosis = WSR_DIAGNOSIS_INIT;
     assert_int_equal(wsr_diagnose(&diagnosis), 0);
-    assert_int_equal(LOAD(echo_url, "-n", "100", "--batch", "8", "--batch-wait", "1ms", "--napi", "50us"), 0);
-    says("\"verified\": 100,");
+    assert_int_equal(LOAD(echo.url, "-n", "100", "--batch", "8", "--batch-wait", "1ms", "--napi", "50us"), 0);
+    program_says("\"verified\": 100,");
     if (strstr(diagnosis.features, "napi") != NULL)
-        says(" napi");
-    assert_int_equal(LOAD(echo_url, "-n", "1", "--batch", "8", "--wait", "spin"), 2);      /* which never sleeps */
-    assert_int_equal(LOAD(echo_url, "-n", "1", "--batch-wait", "1ms"), 2);                 /* for no batch */
-    assert_int_equal(LOAD(echo_url, "-n", "1", "--batch", "257"), 2);
+        program_says(" napi");
+    assert_int_equal(LOAD(echo.url, "-n", "1", "--batch", "8", "--wait", "spin"), 2);      /* which never sleeps */
+    assert_int_equal(LOAD(echo.url, "-n", "1", "--batch-wait", "1ms"), 2);                 /* for no batch */
+    assert_int_equal(LOAD(echo.url, "-n", "1", "--batch", "257"), 2);
 }
 
 static void wrong_command_lines_end_with_2(void **state)
 {
     (void)state;
     assert_int_equal(LOAD("ws://", "-n", "1"), 2);
-    assert_int_equal(LOAD(echo_url, "ws://another/"), 2);
-    assert_int_equal(LOAD(echo_url, "--nonsense"), 2);
-    assert_int_equal(LOAD(echo_url, "-H", "no colon"), 2);
-    assert_int_equal(LOAD(echo_url, "-H", "Host: taken"), 2);
-    assert_int_equal(LOAD(echo_url, "--inline", "--workers", "1"), 2);
-    assert_int_equal(LOAD(echo_url, "--buffers", "3"), 2);
-    assert_int_equal(LOAD(echo_url, "--source", "nowhere"), 2);
-    assert_int_equal(LOAD(echo_url, "-c", "10000000"), 2);
+    assert_int_equal(LOAD(echo.url, "ws://another/"), 2);
+    assert_int_equal(LOAD(echo.url, "--nonsense"), 2);
+    assert_int_equal(LOAD(echo.url, "-H", "no colon"), 2);
+    assert_int_equal(LOAD(echo.url, "-H", "Host: taken"), 2);
+    assert_int_equal(LOAD(echo.url, "--inline", "--workers", "1"), 2);
+    assert_int_equal(LOAD(echo.url, "--buffers", "3"), 2);
+    assert_int_equal(LOAD(echo.url, "--source", "nowhere"), 2);
+    assert_int_equal(LOAD(echo.url, "-c", "10000000"), 2);
 }
 
 static void without_a_subprotocol_the_servers_answer_is_refused(void **state)
 {
     (void)state;
-    pid_t kept = echo_pid;
-    char kept_url[sizeof echo_url];
-    memcpy(kept_url, echo_url, sizeof kept_url);
-    start_echo((const char *const[]){ "--no-subprotocol", "--wait", "spin", NULL });
-    (void)LOAD(echo_url, "-n", "8", "--subprotocol", "first");
-    says("\"subprotocol\": \"\"");
-    assert_int_equal(stop_echo(), 0);
-    echo_pid = kept;
-    memcpy(echo_url, kept_url, sizeof kept_url);
+    struct program_echo another;
+    ECHO_START(&another, "--no-subprotocol", "--wait", "spin");
+    (void)LOAD(another.url, "-n", "8", "--subprotocol", "first");
+    program_says("\"subprotocol\": \"\"");
+    program_echo_stop(&another);
 }
 
 /* ---- Against a server that does one thing wrong with the tenth message of each connection ---- */
@@ -561,15 +451,15 @@ static int load_against(enum fault fault, const char *size)
 static void expect_fault(enum fault fault, const char *size, const char *counted)
 {
     assert_int_equal(load_against(fault, size), 1);
-    says("\"ok\": false");
-    says(counted);
+    program_says("\"ok\": false");
+    program_says(counted);
 }
 
 static void a_sound_server_passes(void **state)
 {
     (void)state;
     assert_int_equal(load_against(FAULT_NONE, "64"), 0);
-    says("\"verified\": 60,");
+    program_says("\"verified\": 60,");
 }
 
 /* Each in messages that carry a whole head, and in shorter ones. */
@@ -581,35 +471,35 @@ static void each_fault_is_counted_apart(void **state)
         expect_fault(FAULT_LOSES, sizes[i], "\"lost\": 2,");
         expect_fault(FAULT_REPEATS, sizes[i], "\"duplicated\": 2,");
         expect_fault(FAULT_SWAPS, sizes[i], "\"reordered\": 2,");
-        says("\"lost\": 0,");
+        program_says("\"lost\": 0,");
         expect_fault(FAULT_CHANGES, sizes[i], "\"corrupted\": 2,");
-        says("\"lost\": 0,");
+        program_says("\"lost\": 0,");
         expect_fault(FAULT_CUTS, sizes[i], "\"corrupted\": 2,");
     }
     expect_fault(FAULT_MIXES_UP, "64", "\"foreign\": 1,");
-    says("\"verified\": 60,");
+    program_says("\"verified\": 60,");
 }
 
 static void a_connection_that_ends_early_is_told_with_its_cause(void **state)
 {
     (void)state;
     expect_fault(FAULT_BREAKS_OFF, "64", "\"broken\": 2,");
-    says("\"stage\": \"open\"");
+    program_says("\"stage\": \"open\"");
 }
 
 static void a_refused_upgrade_is_told_with_its_status(void **state)
 {
     (void)state;
     expect_fault(FAULT_FORBIDS, "64", "\"failed\": 2,");
-    says("\"http_status\": 403");
-    says("\"count\": 2,");
+    program_says("\"http_status\": 403");
+    program_says("\"count\": 2,");
 }
 
 static void an_upgrade_without_an_answer_ends_with_the_open_timeout(void **state)
 {
     (void)state;
     expect_fault(FAULT_IGNORES, "64", "\"failed\": 2,");
-    says("\"stage\": \"upgrade\"");
+    program_says("\"stage\": \"upgrade\"");
 }
 
 int main(void)
