@@ -64,13 +64,14 @@ static bool append(struct wsr_pool *pool, struct wsr_loan **list, struct wsr_loa
     return true;
 }
 
-/* A block of one message alone that has room behind its bytes; NULL when the last piece is none. */
+/* A block of one message alone that has room behind its bytes; NULL when the last piece is none. Not a block into which
+ * TLS records were opened: there lies what comes after. */
 static struct wsr_piece *open_block(struct wsr_loan *list, size_t *room)
 {
     if (list == NULL || contents(list)->count == 0)
         return NULL;
     struct wsr_piece *last = &contents(list)->list[contents(list)->count - 1];
-    if (!last->loan->is_block || last->len == last->loan->capacity)
+    if (!last->loan->is_block || last->loan->is_opened || last->len == last->loan->capacity)
         return NULL;
     *room = last->loan->capacity - last->len;
     return last;
@@ -132,7 +133,8 @@ void wsr_pieces_lend(struct wsr_loan *list)
 {
     const struct wsr_pieces *pieces = contents(list);
     for (uint32_t i = 0; i < pieces->count; i++) {
-        if (pieces->list[i].loan->is_block)
+        /* A record's block may have been lent with messages that lie in it as a whole. */
+        if (pieces->list[i].loan->is_block && !pieces->list[i].loan->is_lent)
             wsr_pool_lend_block(pieces->list[i].loan);
     }
     wsr_pool_lend_block(list);

@@ -304,6 +304,7 @@ struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes)
     }
     loan->uses = 1;
     loan->is_home = false;
+    loan->is_opened = false;
     return loan;
 }
 

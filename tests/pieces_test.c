@@ -193,6 +193,36 @@ static void other_memory_is_no_list(void **state)
     close_bench(&bench);
 }
 
+/* Like a buffer, a block into which TLS records were opened has more in it than the piece. */
+static void nothing_is_written_behind_what_lies_in_a_record(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench);
+    struct wsr_loan *record = wsr_pool_block(bench.pool, 1024), *small = receive(&bench), *list = NULL;
+    memset(wsr_pool_block_bytes(record), 'r', 1024);
+    record->is_opened = true;
+    assert_true(add(&bench, &list, record, 4, 500, NO_BOUND));
+    assert_true(add(&bench, &list, small, 3, 20, NO_BOUND));
+    assert_true(add(&bench, &list, small, 40, 20, 0));
+    for (unsigned i = 0; i < 1024; i++)
+        assert_int_equal(wsr_pool_block_bytes(record)[i], 'r');
+    check_contents(&bench, list);
+    wsr_pool_unuse(small);
+    /* It was lent already with a message that lies in it as a whole. */
+    wsr_pool_lend_block(record);
+    wsr_pool_unuse(record);
+    wsr_pieces_lend(list);
+    wsr_pool_unuse(list);
+    struct wsr_loan *blocks[2] = { wsr_pool_block(bench.pool, 1024), wsr_pool_block(bench.pool, 1024) };
+    assert_true(blocks[0] == record || blocks[1] == record);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_false(blocks[i]->is_opened);
+        wsr_pool_unuse(blocks[i]);
+    }
+    close_bench(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +232,7 @@ int main(void)
         cmocka_unit_test(no_more_is_taken_than_can_come),
         cmocka_unit_test(a_delivered_list_counts_until_its_last_holder_is_gone),
         cmocka_unit_test(other_memory_is_no_list),
+        cmocka_unit_test(nothing_is_written_behind_what_lies_in_a_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
