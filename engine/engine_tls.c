@@ -57,6 +57,8 @@ int wsr_engine_tls(struct wsr_engine *engine, struct wsr_tls_context **context)
         rc = make_context(engine);
     *context = engine->tls_context;
     pthread_mutex_unlock(&engine->sockets_lock);
+    if (rc == 0)
+        wsr_tls_context_prepare(*context);       /* here, so that no worker waits for files */
     return rc;
 }
 
