@@ -23,6 +23,12 @@ void wsr_bare_ring_recv(struct wsr_bare_ring *r, int fd, uint64_t user_data);
 /* Queue a send that completes only when it fails. */
 void wsr_bare_ring_send(struct wsr_bare_ring *r, int fd, const void *data, uint32_t len);
 
+/* The bytes that @cqe is about. */
+static inline uint8_t *wsr_bare_ring_bytes(const struct wsr_bare_ring *r, const struct io_uring_cqe *cqe)
+{
+    return r->memory + (uint64_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT) * r->buffer_bytes;
+}
+
 /* Give the buffer of @cqe back; wsr_bare_ring_advance() publishes it. */
 static inline void wsr_bare_ring_give(struct wsr_bare_ring *r, const struct io_uring_cqe *cqe, int given)
 {

@@ -32,7 +32,7 @@ int wsr_client_open(struct wsr_client *client, uint16_t port, uint32_t count, en
 int wsr_client_open_with(struct wsr_client *client, uint16_t port, uint32_t count,
                          const struct wsr_engine_options *options)
 {
-    *client = (struct wsr_client){ .count = 0 };
+    *client = (struct wsr_client){ .is_tls = options->tls_ca_file != NULL };
     if (wsr_engine_create(&client->engine, options) != 0)
         return refuse("no engine");
     if (wsr_client_open_more(client, port, count) != 0) {
@@ -40,6 +40,12 @@ int wsr_client_open_with(struct wsr_client *client, uint16_t port, uint32_t coun
         return -1;
     }
     return 0;
+}
+
+void wsr_client_tls(struct wsr_engine_options *options, enum wsr_tls_records records)
+{
+    options->tls_ca_file = wsr_bare_tls_ca_file();
+    options->tls_records = (uint32_t)records;
 }
 
 /* Take events until @pending sockets have opened. Only what servers send behind the handshake may come with them. */
@@ -64,7 +70,7 @@ static int await_open(struct wsr_client *client, uint32_t pending)
 int wsr_client_open_more(struct wsr_client *client, uint16_t port, uint32_t more)
 {
     char url[64];
-    snprintf(url, sizeof url, "ws://127.0.0.1:%u/", port);
+    snprintf(url, sizeof url, "%s://127.0.0.1:%u/", client->is_tls ? "wss" : "ws", port);
     struct wsr_socket **grown = realloc(client->sockets, (client->count + more) * sizeof *grown);
     if (grown == NULL)
         return -1;
@@ -113,24 +119,67 @@ static int skip_answer(int fd)
     }
 }
 
-int wsr_client_connect_bare(uint16_t port)
+static const char request[] = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                              "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+static int connect_tcp(uint16_t port)
 {
-    static const char request[] = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                                  "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     static const int one = 1;
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
     };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0 ||
-        connect(fd, (struct sockaddr *)&address, sizeof address) != 0 ||
-        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) != (ssize_t)(sizeof request - 1) || skip_answer(fd) != 0) {
+        connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
         perror("wsring-micro: no connection");
         if (fd >= 0)
             close(fd);
         return -1;
     }
     return fd;
+}
+
+int wsr_client_connect_bare(uint16_t port)
+{
+    int fd = connect_tcp(port);
+    if (fd >= 0 && (send(fd, request, sizeof request - 1, MSG_NOSIGNAL) != (ssize_t)(sizeof request - 1) ||
+                    skip_answer(fd) != 0)) {
+        perror("wsring-micro: no upgrade");
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+/* The server's answer is one record. */
+static bool skip_sealed_answer(struct wsr_bare_tls *tls, int fd)
+{
+    uint8_t in[HEAD_MAX];
+    if (recv(fd, in, WSR_BARE_RECORD_HEADER_BYTES, MSG_WAITALL) != WSR_BARE_RECORD_HEADER_BYTES)
+        return false;
+    size_t whole = wsr_bare_record_bytes(in, WSR_BARE_RECORD_HEADER_BYTES);
+    size_t left = whole - WSR_BARE_RECORD_HEADER_BYTES;
+    return whole <= sizeof in && recv(fd, in + WSR_BARE_RECORD_HEADER_BYTES, left, MSG_WAITALL) == (ssize_t)left &&
+           wsr_bare_record_open(&tls->in, in, whole) > 4;
+}
+
+int wsr_client_connect_tls(uint16_t port, struct wsr_bare_tls *tls)
+{
+    uint8_t sealed[sizeof request + WSR_BARE_RECORD_OVERHEAD];
+    int fd = connect_tcp(port);
+    if (fd < 0)
+        return -1;
+    bool ok = wsr_bare_tls_connect(tls, fd) == 0;
+    if (ok) {
+        ssize_t bytes = (ssize_t)wsr_bare_record_seal(&tls->out, request, sizeof request - 1, sealed);
+        ok = send(fd, sealed, (size_t)bytes, MSG_NOSIGNAL) == bytes && skip_sealed_answer(tls, fd);
+    }
+    if (ok)
+        return fd;
+    fprintf(stderr, "wsring-micro: no connection over TLS\n");
+    wsr_bare_tls_end(tls);
+    close(fd);
+    return -1;
 }
 
 int *wsr_client_connect_crowd(uint16_t port, uint32_t count)

@@ -2,6 +2,7 @@
 #ifndef WSR_MICRO_CLIENT_H
 #define WSR_MICRO_CLIENT_H
 
+#include "bare_tls.h"
 #include "clock.h"
 #include "peer.h"
 #include "row.h"
@@ -15,12 +16,15 @@ struct wsr_client {
     struct wsr_engine *engine;
     struct wsr_socket **sockets;      /* wsr_socket_user() is the index, as a pointer */
     uint32_t count;
+    bool is_tls;
 };
 
 /* Open @count sockets to the server at @port, and wait until all are. Returns 0, or -1 after it has said why not. */
 int wsr_client_open(struct wsr_client *client, uint16_t port, uint32_t count, enum wsr_wait wait);
 int wsr_client_open_with(struct wsr_client *client, uint16_t port, uint32_t count,
                          const struct wsr_engine_options *options);
+/* The same over TLS, when @options name the certificate that wsr_client_tls() names. */
+void wsr_client_tls(struct wsr_engine_options *options, enum wsr_tls_records records);
 /* Open @more of them in an engine that has some. */
 int wsr_client_open_more(struct wsr_client *client, uint16_t port, uint32_t more);
 void wsr_client_close(struct wsr_client *client);
@@ -29,7 +33,9 @@ void wsr_client_close(struct wsr_client *client);
 
 /* Returns a blocking descriptor behind the server's answer, or -1 after it has said why not. */
 int wsr_client_connect_bare(uint16_t port);
-/* Returns @count of them, or NULL. */
+/* The same over TLS; *tls is to be ended unless it failed. */
+int wsr_client_connect_tls(uint16_t port, struct wsr_bare_tls *tls);
+/* Returns @count of those without TLS, or NULL. */
 int *wsr_client_connect_crowd(uint16_t port, uint32_t count);
 void wsr_client_close_crowd(int *fds, uint32_t count);
 

@@ -18,6 +18,7 @@
 #include "engine/frame.h"
 #include "engine/handshake.h"
 #include "peer_serve.h"
+#include "peer_tls.h"
 
 #define REQUEST_MAX 4096
 
@@ -92,18 +93,26 @@ static bool shake_hands(int fd)
     return len > 0 && send(fd, answer, (size_t)len, MSG_NOSIGNAL) == len;
 }
 
-int wsr_peer_gather(int listener, int *fds, uint32_t count)
+int wsr_peer_accept(int listener)
 {
     static const int one = 1;
-    for (uint32_t open_count = 0; open_count < count;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0 && errno != EINTR && errno != ECONNABORTED) {
-            perror("wsring-micro: accept");
-            return -1;
-        }
-        if (fd < 0)
-            continue;
+    int fd;
+    do
+        fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
+    if (fd < 0)
+        perror("wsring-micro: accept");
+    else
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+int wsr_peer_gather(int listener, int *fds, uint32_t count)
+{
+    for (uint32_t open_count = 0; open_count < count;) {
+        int fd = wsr_peer_accept(listener);
+        if (fd < 0)
+            return -1;
         if (shake_hands(fd))
             fds[open_count++] = fd;
         else
@@ -112,11 +121,22 @@ int wsr_peer_gather(int listener, int *fds, uint32_t count)
     return 0;
 }
 
+static void serve_tls(int listener, const struct wsr_peer_options *options)
+{
+    struct wsr_peer_link *links = calloc(options->connections_count, sizeof *links);
+    while (links != NULL && wsr_peer_tls_gather(listener, links, options->connections_count) == 0) {
+        wsr_peer_tls_serve(options, links, options->connections_count);
+        wsr_peer_tls_end(links, options->connections_count);
+    }
+}
+
 /* The child: crowd after crowd, for ever. */
 __attribute__((noreturn)) static void serve(int listener, const struct wsr_peer_options *options)
 {
     int *fds = malloc(options->connections_count * sizeof *fds);
-    while (fds != NULL && wsr_peer_gather(listener, fds, options->connections_count) == 0) {
+    if (options->is_tls)
+        serve_tls(listener, options);
+    while (!options->is_tls && fds != NULL && wsr_peer_gather(listener, fds, options->connections_count) == 0) {
         wsr_peer_serve(options, fds, options->connections_count);
         for (uint32_t i = 0; i < options->connections_count; i++)
             close(fds[i]);
@@ -144,6 +164,8 @@ int wsr_peer_start(struct wsr_peer *peer, const struct wsr_peer_options *options
 {
     int client_cpu, server_cpu;
     wsr_peer_cpus(&client_cpu, &server_cpu);
+    if (options->is_tls && wsr_bare_tls_ca_file() == NULL)
+        return -1;
     int listener = wsr_peer_listen(&peer->port);
     if (listener < 0)
         return -1;

@@ -24,6 +24,8 @@ struct wsr_peer_options {
     bool text;                      /* SPRAY: frames are text */
     bool numbered;                  /* SPRAY: the last byte of each payload counts the connection's messages, modulo
                                        WSR_PEER_NUMBERS */
+    bool is_tls;                    /* TLS 1.3 with AES-128-GCM, see bare_tls.h */
+    uint32_t record_bytes;          /* SPRAY with TLS: plain bytes of each record; the frames' own ends do not matter */
 };
 
 struct wsr_peer {
@@ -48,10 +50,11 @@ int wsr_peer_listen(uint16_t *port);
 /* Accept and answer handshakes until @count connections are open; one that fails is closed and not counted. Returns 0,
  * or -1 after it has said on stderr why not. */
 int wsr_peer_gather(int listener, int *fds, uint32_t count);
+/* Accept one connection, however long that takes. Returns it, or -1 after it has said on stderr why not. */
+int wsr_peer_accept(int listener);
 /* The answer to an upgrade. Returns its bytes, or 0 when @request, which is whole, is none. */
 #define WSR_PEER_ANSWER_CHARS 256
 int wsr_peer_answer(char answer[WSR_PEER_ANSWER_CHARS], const char *request);
-
 
 /* Bytes of an unmasked frame, as the servers send it. */
 uint32_t wsr_peer_frame_bytes(uint32_t payload_bytes);

@@ -46,8 +46,7 @@ static void serve_pong(const struct wsr_peer_options *options, int fd)
 
 /* ---- Spray ---- */
 
-/* As many whole frames as fit into @bytes, or of numbered ones whole rounds of numbers. Returns their bytes. */
-static size_t fill_frames(uint8_t *to, size_t bytes, const struct wsr_peer_options *options)
+size_t wsr_peer_fill_frames(uint8_t *to, size_t bytes, const struct wsr_peer_options *options)
 {
     static const char text[] = "{\"symbol\":\"ABCD\",\"bid\":101.25,\"ask\":101.27,\"size\":1200} ";
     uint8_t first = (uint8_t)(WSR_FRAME_FIN | (options->text ? WSR_OPCODE_TEXT : WSR_OPCODE_BINARY));
@@ -135,7 +134,7 @@ static void serve_spray(const struct wsr_peer_options *options, const int *fds, 
     uint8_t *frames = aligned_alloc(4096, SPRAY_BYTES);
     if (frames == NULL)
         return;
-    size_t bytes = fill_frames(frames, count == 1 ? SPRAY_BYTES : SPRAY_CROWD_BYTES, options);
+    size_t bytes = wsr_peer_fill_frames(frames, count == 1 ? SPRAY_BYTES : SPRAY_CROWD_BYTES, options);
     if (count == 1)
         spray_one(fds[0], frames, bytes);
     else
@@ -150,8 +149,7 @@ struct echo {
     size_t used;
 };
 
-/* Unmask the whole frames of @in and write them to @out. Returns the bytes of @in that were used up. */
-static size_t echo_frames(const uint8_t *in, size_t len, uint8_t *out, size_t *out_bytes)
+size_t wsr_peer_echo_frames(const uint8_t *in, size_t len, uint8_t *out, size_t *out_bytes)
 {
     const struct wsr_simd *simd = wsr_simd();
     size_t at = 0;
@@ -184,7 +182,7 @@ static bool echo_once(struct echo *echo, int fd, uint8_t *in, uint8_t *out)
     if (got <= 0)
         return got < 0 && (errno == EAGAIN || errno == EINTR);
     size_t len = echo->used + (size_t)got;
-    size_t taken = echo_frames(in, len, out, &out_bytes);
+    size_t taken = wsr_peer_echo_frames(in, len, out, &out_bytes);
     echo->used = len - taken;
     if (echo->used > 0) {
         if (echo->in == NULL)
