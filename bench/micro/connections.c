@@ -243,10 +243,11 @@ int wsr_connections_rows(const struct wsr_table *table)
 {
     struct wsr_crowd crowds[SERVERS_COUNT];
     struct run r = { .crowds = crowds, .count = table->quick ? COUNT_QUICK : COUNT_FULL };
+    struct wsr_crowd_options options = { .connections_max = r.count / SERVERS_COUNT + 1, .echoes = true };
     uint32_t started = 0;
     if (!wsr_row_is_wanted(table, "connections"))
         return 0;
-    while (started < SERVERS_COUNT && wsr_crowd_start(&crowds[started], r.count / SERVERS_COUNT + 1, true) == 0)
+    while (started < SERVERS_COUNT && wsr_crowd_start(&crowds[started], &options) == 0)
         started++;
     int rc = started == SERVERS_COUNT ? wsr_proc_apart(run_client, &r, &r.out, sizeof r.out) : -1;
     for (uint32_t i = 0; i < started; i++)

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bare_tls.h"
 #include "engine/frame.h"
 #include "simd/simd.h"
 
@@ -27,37 +29,61 @@
 struct server {
     int listener, control, epoll;
     bool echoes;
+    SSL_CTX *tls;                     /* NULL without */
     int *fds;                         /* by index, -1 = was closed */
+    SSL **ssls;                       /* NULL without TLS */
     bool *shaken;
     uint32_t count, room;
 };
 
 static void drop(struct server *s, uint32_t i)
 {
+    SSL_free(s->ssls[i]);
     close(s->fds[i]);
+    s->ssls[i] = NULL;
     s->fds[i] = -1;
 }
 
-/* A request comes in one piece here: it is small, and the client sends it at once. Sets *shaken when it has come. */
-static bool shake_hands(int fd, bool *shaken)
+/* Returns the bytes that came of connection @i, 0 for none yet, and -1 for its end. Makes the handshake of TLS, too. */
+static ssize_t receive(struct server *s, uint32_t i, void *to, size_t room)
+{
+    if (s->tls == NULL) {
+        ssize_t got = recv(s->fds[i], to, room, 0);
+        return got > 0 ? got : got < 0 && errno == EAGAIN ? 0 : -1;
+    }
+    int got = SSL_read(s->ssls[i], to, (int)room);
+    bool waits = got <= 0 && SSL_get_error(s->ssls[i], got) == SSL_ERROR_WANT_READ;
+    ERR_clear_error();
+    return got > 0 ? got : waits ? 0 : -1;
+}
+
+static bool send_all(struct server *s, uint32_t i, const void *data, size_t len)
+{
+    if (s->tls == NULL)
+        return send(s->fds[i], data, len, MSG_NOSIGNAL) == (ssize_t)len;
+    return SSL_write(s->ssls[i], data, (int)len) == (int)len;
+}
+
+/* A request comes in one piece here: it is small, and the client sends it at once. */
+static bool shake_hands(struct server *s, uint32_t i)
 {
     char request[REQUEST_MAX + 1], answer[WSR_PEER_ANSWER_CHARS];
-    ssize_t got = recv(fd, request, REQUEST_MAX, 0);
+    ssize_t got = receive(s, i, request, REQUEST_MAX);
     if (got <= 0)
-        return got < 0 && errno == EAGAIN;
+        return got == 0;
     request[got] = '\0';
     int len = strstr(request, "\r\n\r\n") != NULL ? wsr_peer_answer(answer, request) : 0;
-    *shaken = true;
-    return len > 0 && send(fd, answer, (size_t)len, MSG_NOSIGNAL) == len;
+    s->shaken[i] = true;
+    return len > 0 && send_all(s, i, answer, (size_t)len);
 }
 
 /* So does a message. */
-static bool echo(int fd)
+static bool echo(struct server *s, uint32_t i)
 {
     uint8_t in[FRAME_MAX], out[FRAME_MAX];
     struct wsr_frame frame;
-    ssize_t got = recv(fd, in, sizeof in, 0);
-    if (got < 0 && errno == EAGAIN)
+    ssize_t got = receive(s, i, in, sizeof in);
+    if (got == 0)
         return true;
     int head = got > 0 ? wsr_frame_parse(&frame, in, (size_t)got) : 0;
     if (head <= 0 || wsr_frame_is_control(frame.opcode) || (size_t)got != (size_t)head + frame.payload_bytes)
@@ -65,18 +91,28 @@ static bool echo(int fd)
     size_t bytes = wsr_frame_write(out, (uint8_t)(WSR_FRAME_FIN | frame.opcode), frame.payload_bytes, NULL);
     wsr_simd()->mask_copy(out + bytes, in + head, frame.payload_bytes, frame.mask, 0);
     bytes += frame.payload_bytes;
-    return send(fd, out, bytes, MSG_NOSIGNAL) == (ssize_t)bytes;
+    return send_all(s, i, out, bytes);
 }
 
 static void take_input(struct server *s, uint32_t i)
 {
     if (s->fds[i] < 0)
         return;
-    if (!(s->shaken[i] ? echo(s->fds[i]) : shake_hands(s->fds[i], &s->shaken[i])))
+    if (!(s->shaken[i] ? echo(s, i) : shake_hands(s, i)))
         drop(s, i);
 }
 
-/* The listener gives out a connection only when its request is there (TCP_DEFER_ACCEPT): few need a second look. */
+static bool begin_tls(struct server *s, uint32_t i)
+{
+    s->ssls[i] = s->tls != NULL ? SSL_new(s->tls) : NULL;
+    if (s->ssls[i] == NULL)
+        return s->tls == NULL;
+    SSL_set_accept_state(s->ssls[i]);
+    return SSL_set_fd(s->ssls[i], s->fds[i]) == 1;
+}
+
+/* The listener gives out a connection only when its request is there (TCP_DEFER_ACCEPT): without TLS few need a second
+ * look. */
 static void accept_some(struct server *s)
 {
     for (unsigned n = 0; n < ACCEPTS_PER_LOOK && s->count < s->room; n++) {
@@ -87,7 +123,10 @@ static void accept_some(struct server *s)
         struct epoll_event event = { .events = EPOLLIN, .data.u32 = i };
         s->fds[i] = fd;
         s->shaken[i] = false;
-        take_input(s, i);
+        if (begin_tls(s, i))
+            take_input(s, i);
+        else
+            drop(s, i);
         if (s->fds[i] >= 0 && (s->echoes || !s->shaken[i]) && epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
             drop(s, i);
     }
@@ -102,7 +141,7 @@ static void reset_all(struct server *s)
     for (uint32_t i = 0; i < s->count; i++) {
         if (s->fds[i] >= 0) {
             setsockopt(s->fds[i], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-            close(s->fds[i]);
+            drop(s, i);
         }
     }
     s->count = 0;
@@ -117,9 +156,10 @@ __attribute__((noreturn)) static void serve(struct server *s)
     struct epoll_event listener = { .events = EPOLLIN, .data.u32 = TAG_LISTENER };
     struct epoll_event control = { .events = EPOLLIN, .data.u32 = TAG_CONTROL };
     s->fds = malloc(s->room * sizeof *s->fds);
+    s->ssls = malloc(s->room * sizeof *s->ssls);
     s->shaken = malloc(s->room * sizeof *s->shaken);
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (s->fds == NULL || s->shaken == NULL || s->epoll < 0 ||
+    if (s->fds == NULL || s->ssls == NULL || s->shaken == NULL || s->epoll < 0 ||
         epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->listener, &listener) != 0 ||
         epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->control, &control) != 0)
         _exit(1);
@@ -139,11 +179,13 @@ __attribute__((noreturn)) static void serve(struct server *s)
     }
 }
 
-int wsr_crowd_start(struct wsr_crowd *crowd, uint32_t connections_max, bool echoes)
+int wsr_crowd_start(struct wsr_crowd *crowd, const struct wsr_crowd_options *options)
 {
     static const int seconds = 1, one = 1;
     int client_cpu, server_cpu, ends[2];
-    struct server server = { .room = connections_max, .echoes = echoes };
+    struct server server = { .room = options->connections_max, .echoes = options->echoes };
+    if (options->is_tls && wsr_bare_tls_ca_file() == NULL)
+        return -1;
     wsr_peer_cpus(&client_cpu, &server_cpu);
     server.listener = wsr_peer_listen(&crowd->peer.port);
     if (server.listener < 0)
@@ -167,6 +209,8 @@ int wsr_crowd_start(struct wsr_crowd *crowd, uint32_t connections_max, bool echo
             _exit(1);
         close(ends[0]);
         wsr_peer_pin(server_cpu);
+        if (options->is_tls && (server.tls = wsr_bare_tls_server_context(options->tickets)) == NULL)
+            _exit(1);
         serve(&server);
     }
     close(server.listener);

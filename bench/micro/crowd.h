@@ -10,9 +10,15 @@ struct wsr_crowd {
     int control;            /* asks for the reset, and says when it is done */
 };
 
-/* Fork the server, for at most @connections_max at once, of which it takes messages if it @echoes. Returns 0, or -1
- * after it has said on stderr why not. */
-int wsr_crowd_start(struct wsr_crowd *crowd, uint32_t connections_max, bool echoes);
+struct wsr_crowd_options {
+    uint32_t connections_max;     /* at once */
+    bool echoes;                  /* takes messages too */
+    bool is_tls;                  /* all by OpenSSL */
+    uint32_t tickets;             /* for each connection that was not resumed; 0 = no session is resumed */
+};
+
+/* Fork the server. Returns 0, or -1 after it has said on stderr why not. */
+int wsr_crowd_start(struct wsr_crowd *crowd, const struct wsr_crowd_options *options);
 /* Reset every connection; it has happened when this returns. 0, or -1 when the server is gone. */
 int wsr_crowd_reset(struct wsr_crowd *crowd);
 void wsr_crowd_stop(struct wsr_crowd *crowd);

@@ -56,7 +56,8 @@ static void write_help(FILE *to)
                 "Measures the engine against what this machine can do at best, in turns, and prints ratios of the\n"
                 "same round: median, (least to most), what is to be reached, and ok or short; at the end all rows\n"
                 "again in one table, for pasting. Figures never make it fail. Rows: memory opening opening-direct\n"
-                "connections roundtrip roundtrip-wss roundtrip-wss-library ingest-1 ingest-1-text ingest-1000\n"
+                "opening-wss opening-wss-resumed connections\n"
+                "roundtrip roundtrip-wss roundtrip-wss-library ingest-1 ingest-1-text ingest-1000\n"
                 "ingest-wss-1 ingest-wss-1-library ingest-wss-small ingest-wss-small-library\n"
                 "echo echo-deep wait-roundtrip wait-echo hop-stream hop-latency mask-SIZE utf8-ascii-SIZE\n"
                 "utf8-mixed-SIZE utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");

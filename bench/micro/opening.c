@@ -1,11 +1,12 @@
 /* Opening rate: so many connections from socket() to the server's answer to the upgrade, a bounded number of them under
- * way, against bare sockets that send the same request and read the answer. All stay open until the count is reached;
- * then the server resets them, which is not measured, and leaves no port in TIME_WAIT.
+ * way, against bare sockets that send the same request and read the answer; over TLS against OpenSSL alone. All stay
+ * open until the count is reached; then the server resets them, which is not measured, and leaves no port in TIME_WAIT.
  * SPDX-License-Identifier: MIT */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,11 @@
 
 #define COUNT_FULL 6000u
 #define COUNT_QUICK 2000u
+#define COUNT_TLS_FULL 2000u
+#define COUNT_TLS_QUICK 600u
 #define UNDER_WAY_MAX 128u
+#define UNDER_WAY_TLS_MAX 16u         /* sessions are kept for a few dozen, and serve one connection each */
+#define TICKETS_COUNT 2u
 #define ANSWER_MAX 512u
 #define EVENTS_COUNT 256
 #define PATIENCE_NS 10000000000ull
@@ -30,6 +35,8 @@ struct opening {
     struct wsr_crowd crowd;
     uint32_t count;                   /* connections of one side in one round */
     uint32_t warm_count;              /* of those, open when the measurement begins */
+    uint32_t under_way_max;
+    bool is_tls, resumes;
     uint32_t begun, opened;
     uint64_t deadline_ns;
     struct wsr_meter meter;
@@ -58,7 +65,7 @@ static void count_opened(struct opening *o, struct wsr_row_measure *out)
 
 static bool may_begin(const struct opening *o)
 {
-    return o->begun < o->count && o->begun - o->opened < UNDER_WAY_MAX;
+    return o->begun < o->count && o->begun - o->opened < o->under_way_max;
 }
 
 static bool goes_on(const struct opening *o)
@@ -71,7 +78,7 @@ static bool goes_on(const struct opening *o)
 static bool open_more(struct opening *o, struct wsr_engine *engine, struct wsr_socket **sockets)
 {
     char url[64];
-    snprintf(url, sizeof url, "ws://127.0.0.1:%u/", o->crowd.peer.port);
+    snprintf(url, sizeof url, "%s://127.0.0.1:%u/", o->is_tls ? "wss" : "ws", o->crowd.peer.port);
     while (may_begin(o)) {
         if (wsr_socket_open(engine, url, WSR_ZSTRING, NULL, 0, NULL, &sockets[o->begun]) != 0)
             return false;
@@ -114,12 +121,29 @@ static bool await_ends(const struct opening *o, struct wsr_engine *engine)
     return true;
 }
 
+/* All that were measured were resumed, or none. */
+static bool is_as_wanted(const struct opening *o, uint64_t resumed)
+{
+    bool ok = o->resumes ? resumed >= o->count - o->warm_count : resumed == 0;
+    if (!ok)
+        fprintf(stderr, "wsring-micro: %llu of %u sessions were resumed\n", (unsigned long long)resumed, o->count);
+    return ok;
+}
+
+static bool has_resumed_as_wanted(const struct opening *o, struct wsr_engine *engine)
+{
+    struct wsr_engine_statistics statistics = WSR_ENGINE_STATISTICS_INIT;
+    return wsr_engine_statistics(engine, &statistics) == 0 && is_as_wanted(o, statistics.tls_resumed);
+}
+
 static int run_engine_with(struct opening *o, uint32_t flags, struct wsr_row_measure *out)
 {
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
     struct wsr_engine *engine;
     struct wsr_socket **sockets = calloc(o->count, sizeof *sockets);
     options.flags = flags;
+    if (o->is_tls)
+        wsr_client_tls(&options, WSR_TLS_DIRECT);
     if (sockets == NULL || wsr_engine_create(&engine, &options) != 0) {
         fprintf(stderr, "wsring-micro: no engine: %s\n", wsr_error_text());
         free(sockets);
@@ -128,6 +152,7 @@ static int run_engine_with(struct opening *o, uint32_t flags, struct wsr_row_mea
     bool ok = run_opens(o, engine, sockets, out);
     if (!ok)
         fprintf(stderr, "wsring-micro: a socket did not open: %s\n", wsr_error_text());
+    ok = ok && has_resumed_as_wanted(o, engine);
     ok = wsr_crowd_reset(&o->crowd) == 0 && ok && await_ends(o, engine);
     wsr_engine_destroy(engine);
     free(sockets);
@@ -139,6 +164,12 @@ static int run_engine(void *context, struct wsr_row_measure *out)
     return run_engine_with(context, 0, out);
 }
 
+static int run_engine_tls(void *context, struct wsr_row_measure *out)
+{
+    struct opening *o = context;
+    return run_engine_with(o, o->resumes ? 0 : WSR_ENGINE_TLS_NO_RESUMPTION, out);
+}
+
 static int run_direct(void *context, struct wsr_row_measure *out)
 {
     return run_engine_with(context, WSR_ENGINE_DIRECT_DESCRIPTORS, out);
@@ -148,6 +179,7 @@ static int run_direct(void *context, struct wsr_row_measure *out)
 
 struct bare {
     int fd;
+    SSL *ssl;                         /* NULL without TLS */
     uint32_t got;
     bool has_asked;
     char answer[ANSWER_MAX];
@@ -339,37 +371,178 @@ static int run_ring(void *context, struct wsr_row_measure *out)
     return free_bare(o, bare, ok && o->opened == o->count);
 }
 
+/* ---- OpenSSL alone, over sockets that do not block ---- */
+
+/* Sessions that were not used yet, newest first; of the one side that runs. */
+static SSL_SESSION *sessions[TICKETS_COUNT * UNDER_WAY_TLS_MAX];
+static size_t sessions_count;
+
+static int keep_session(SSL *ssl, SSL_SESSION *session)
+{
+    (void)ssl;
+    if (sessions_count == sizeof sessions / sizeof sessions[0])
+        return 0;
+    sessions[sessions_count++] = session;
+    return 1;
+}
+
+static void forget_sessions(void)
+{
+    while (sessions_count > 0)
+        SSL_SESSION_free(sessions[--sessions_count]);
+}
+
+static SSL_CTX *make_client_context(const struct opening *o)
+{
+    SSL_CTX *context = wsr_bare_tls_client_context();
+    if (context != NULL && o->resumes) {
+        SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(context, keep_session);
+    }
+    return context;
+}
+
+static bool begin_tls(struct bare *b, SSL_CTX *context)
+{
+    b->ssl = wsr_bare_tls_client(context, b->fd);
+    if (b->ssl == NULL)
+        return false;
+    SSL_set_connect_state(b->ssl);
+    if (sessions_count == 0)
+        return true;
+    SSL_SESSION *session = sessions[--sessions_count];
+    bool ok = SSL_set_session(b->ssl, session) == 1;
+    SSL_SESSION_free(session);
+    return ok;
+}
+
+/* @rc is what OpenSSL said. */
+static bool may_go_on(const struct bare *b, int rc)
+{
+    int why = SSL_get_error(b->ssl, rc);
+    if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE)
+        return true;
+    const char *text = ERR_reason_error_string(ERR_get_error());
+    fprintf(stderr, "wsring-micro: OpenSSL alone: %s\n", text != NULL ? text : "the connection ended");
+    return false;
+}
+
+static bool take_event_tls(struct opening *o, struct bare *b, SSL_CTX *context, uint64_t *resumed,
+                           struct wsr_row_measure *out)
+{
+    if (b->ssl == NULL && !begin_tls(b, context))
+        return false;
+    if (!b->has_asked) {
+        int rc = SSL_do_handshake(b->ssl);
+        if (rc != 1)
+            return may_go_on(b, rc);
+        b->has_asked = true;
+        *resumed += SSL_session_reused(b->ssl) == 1;
+        if (SSL_write(b->ssl, o->request, o->request_bytes) != o->request_bytes)
+            return false;
+    }
+    int got = SSL_read(b->ssl, b->answer + b->got, (int)(ANSWER_MAX - b->got));
+    if (got <= 0)
+        return may_go_on(b, got);
+    b->got += (uint32_t)got;
+    bool ok;
+    if (is_answered(b, &ok))
+        count_opened(o, out);
+    return ok;
+}
+
+static bool run_tls_opens(struct opening *o, int epoll, SSL_CTX *context, struct bare *bare,
+                          struct wsr_row_measure *out)
+{
+    struct epoll_event events[EVENTS_COUNT];
+    uint64_t resumed = 0;
+    bool ok = true;
+    begin(o);
+    while (ok && goes_on(o)) {
+        ok = connect_more(o, epoll, bare);
+        int ready = epoll_wait(epoll, events, EVENTS_COUNT, (int)(WAIT_NS / 1000000));
+        for (int i = 0; ok && i < ready; i++)
+            ok = take_event_tls(o, &bare[events[i].data.u32], context, &resumed, out);
+    }
+    return ok && o->opened == o->count && is_as_wanted(o, resumed);
+}
+
+static int run_openssl(void *context, struct wsr_row_measure *out)
+{
+    struct opening *o = context;
+    struct bare *bare = make_bare(o);
+    SSL_CTX *tls = make_client_context(o);
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    bool ok = bare != NULL && tls != NULL && epoll >= 0 && run_tls_opens(o, epoll, tls, bare, out);
+    if (epoll >= 0)
+        close(epoll);
+    for (uint32_t i = 0; bare != NULL && i < o->count; i++)
+        SSL_free(bare[i].ssl);
+    forget_sessions();
+    SSL_CTX_free(tls);
+    return bare != NULL ? free_bare(o, bare, ok) : -1;
+}
+
 /* ---- The rows ---- */
 
-static int measure(const struct wsr_table *table, const char *name, const char *what, const char *side,
-                   wsr_row_run engine)
+static int measure(const struct wsr_table *table, struct opening *o, struct wsr_row *row)
 {
-    struct opening o = { .count = table->quick ? COUNT_QUICK : COUNT_FULL };
-    struct wsr_row row = {
-        .what = what, .unit = WSR_ROW_PER_S, .reach = 0.80, .context = &o,
-        .sides = { { side, engine }, { "connect, epoll", run_epoll }, { "connect, io_uring", run_ring } }
+    struct wsr_crowd_options options = {
+        .connections_max = o->count, .is_tls = o->is_tls, .tickets = o->resumes ? TICKETS_COUNT : 0
     };
-    snprintf(row.name, sizeof row.name, "%s", name);
-    if (!wsr_row_is_wanted(table, name))
+    if (!wsr_row_is_wanted(table, row->name))
         return 0;
-    o.warm_count = o.count / 10;
-    if (wsr_crowd_start(&o.crowd, o.count, false) != 0)
+    o->warm_count = o->count / 10;
+    row->unit = WSR_ROW_PER_S;
+    row->context = o;
+    if (wsr_crowd_start(&o->crowd, &options) != 0)
         return -1;
     /* What the engine sends, but for the key. */
-    o.request_bytes = snprintf(o.request, sizeof o.request,
-                               "GET / HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                               o.crowd.peer.port);
-    int rc = wsr_row_measure(table, &row);
-    wsr_crowd_stop(&o.crowd);
+    o->request_bytes = snprintf(o->request, sizeof o->request,
+                                "GET / HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+                                o->crowd.peer.port);
+    int rc = wsr_row_measure(table, row);
+    wsr_crowd_stop(&o->crowd);
     return rc;
+}
+
+static int measure_plain(const struct wsr_table *table)
+{
+    struct opening o = { .count = table->quick ? COUNT_QUICK : COUNT_FULL, .under_way_max = UNDER_WAY_MAX };
+    struct wsr_row row = {
+        .name = "opening", .what = "connections opened per second, upgrade and all; 128 under way", .reach = 0.80,
+        .sides = { { "engine, inline", run_engine },
+                   { "connect, epoll", run_epoll },
+                   { "connect, io_uring", run_ring } }
+    };
+    struct wsr_row direct = row;
+    direct.what = "the same with direct descriptors";
+    direct.sides[0] = (struct wsr_row_side){ "engine, direct", run_direct };
+    snprintf(direct.name, sizeof direct.name, "opening-direct");
+    int rc = measure(table, &o, &row);
+    return measure(table, &o, &direct) < 0 ? -1 : rc;
+}
+
+static int measure_tls(const struct wsr_table *table)
+{
+    struct opening o = {
+        .count = table->quick ? COUNT_TLS_QUICK : COUNT_TLS_FULL, .under_way_max = UNDER_WAY_TLS_MAX, .is_tls = true
+    };
+    struct wsr_row row = {
+        .name = "opening-wss", .what = "wss connections opened per second, certificate verified; 16 under way",
+        .sides = { { "engine, inline", run_engine_tls }, { "OpenSSL alone, epoll", run_openssl } }
+    };
+    struct wsr_row resumed = row;
+    resumed.what = "the same, each an earlier session resumed";
+    snprintf(resumed.name, sizeof resumed.name, "opening-wss-resumed");
+    int rc = measure(table, &o, &row);
+    o.resumes = true;
+    return measure(table, &o, &resumed) < 0 ? -1 : rc;
 }
 
 int wsr_opening_rows(const struct wsr_table *table)
 {
-    int rc = measure(table, "opening", "connections opened per second, upgrade and all; 128 under way",
-                     "engine, inline", run_engine);
-    if (measure(table, "opening-direct", "the same with direct descriptors", "engine, direct", run_direct) < 0)
-        rc = -1;
-    return rc;
+    int rc = measure_plain(table);
+    return measure_tls(table) < 0 ? -1 : rc;
 }
