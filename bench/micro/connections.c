@@ -1,8 +1,10 @@
-/* So many connections open at once in one process, more than it may have files open, each with one message there and
- * back. Client and servers are processes of their own; the client's limit of open files is two fifths of the number.
+/* So many connections open at once in one process, each with one message there and back; without TLS more than it may
+ * have files open. Client and servers are processes of their own; the client's limit of open files is two fifths of the
+ * number then.
  * SPDX-License-Identifier: MIT */
 #include <dirent.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 
 #define COUNT_FULL 50000u
 #define COUNT_QUICK 10000u
+#define COUNT_TLS 5000u
 #define SERVERS_COUNT 4u              /* each has its share as files; over 14,000 to one, a free port is hard to find */
 #define WORKERS_COUNT 3u
 #define UNDER_WAY_MAX 512u            /* connections, and then messages */
@@ -35,7 +38,10 @@ struct outcome {
 };
 
 struct run {
+    const char *name, *what;
     struct wsr_crowd *crowds;
+    struct wsr_engine_options options;
+    bool is_tls;
     struct wsr_engine *engine;
     struct wsr_socket **sockets;
     uint32_t count, begun, done;
@@ -116,7 +122,7 @@ static bool begin_open(struct run *r, uint32_t i)
 {
     char url[64];
     struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
-    snprintf(url, sizeof url, "ws://127.0.0.1:%u/", r->crowds[i % SERVERS_COUNT].peer.port);
+    snprintf(url, sizeof url, "%s://127.0.0.1:%u/", r->is_tls ? "wss" : "ws", r->crowds[i % SERVERS_COUNT].peer.port);
     options.user = (void *)(uintptr_t)i;
     if (wsr_socket_open(r->engine, url, WSR_ZSTRING, NULL, 0, &options, &r->sockets[i]) != 0)
         return false;
@@ -158,27 +164,31 @@ static double go_through(struct run *r, bool (*begin)(struct run *r, uint32_t i)
     return (double)(wsr_clock_now() - start_ns) / 1e9;
 }
 
+static uint32_t limit_files(const struct run *r)
+{
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    if ((r->options.flags & WSR_ENGINE_DIRECT_DESCRIPTORS) != 0 && files.rlim_cur > r->count / 5 * 2) {
+        files.rlim_cur = r->count / 5 * 2;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    return (uint32_t)files.rlim_cur;
+}
+
 /* In the child. */
 static int run_client(void *context)
 {
     struct run *r = context;
-    struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    if (files.rlim_cur > r->count / 5 * 2)
-        files.rlim_cur = r->count / 5 * 2;
-    setrlimit(RLIMIT_NOFILE, &files);
-    r->out.files_max = (uint32_t)files.rlim_cur;
-    options.flags = WSR_ENGINE_DIRECT_DESCRIPTORS;
-    options.workers_count = WORKERS_COUNT;
+    r->out.files_max = limit_files(r);
     r->sockets = calloc(r->count, sizeof *r->sockets);
-    if (r->sockets == NULL || wsr_engine_create(&r->engine, &options) != 0) {
+    if (r->sockets == NULL || wsr_engine_create(&r->engine, &r->options) != 0) {
         note(r, r->sockets == NULL ? "no memory" : wsr_error_text());
         return 0;
     }
     memset(r->sockets, 1, r->count * sizeof *r->sockets);      /* these pages are there before the first look */
     double engine_before = engine_bytes(), kernel_before = kernel_bytes();
     r->out.open_s = go_through(r, begin_open);
+    malloc_trim(0);                   /* what is free between the blocks, of handshakes, is not theirs */
     r->out.engine_bytes = (engine_bytes() - engine_before) / r->count;
     r->out.kernel_bytes = (kernel_bytes() - kernel_before) / r->count;
     if (r->out.wrong == 0)
@@ -208,16 +218,16 @@ static void report(const struct wsr_table *table, const struct run *r)
                         "(slabs, both ends)",
                         o->verified, o->wrong, o->files, o->files_max, o->open_s, o->echo_s, o->engine_bytes,
                         o->kernel_bytes);
-    if (table->quick)
+    if (table->quick && !r->is_tls)
         used += snprintf(how + used, sizeof how - (size_t)used, "; --quick: %u instead of %u", COUNT_QUICK, COUNT_FULL);
     if (o->wrong > 0)
         snprintf(how + used, sizeof how - (size_t)used, "; first: %s", o->text);
-    printf("%-20s %u open  reach >= %u  %s   connections in one process, direct descriptors, each echoes a message\n"
-           "    %s\n", "connections", o->opened, r->count, reached ? "ok" : "short", how);
+    printf("%-20s %u open  reach >= %u  %s   %s\n    %s\n", r->name, o->opened, r->count, reached ? "ok" : "short",
+           r->what, how);
     fflush(stdout);
     struct wsr_summary_line *line = wsr_summary_add(table->summary);
     if (line != NULL) {
-        snprintf(line->row, sizeof line->row, "connections");
+        snprintf(line->row, sizeof line->row, "%s", r->name);
         snprintf(line->engine, sizeof line->engine, "%u open, %u files", o->opened, o->files);
         snprintf(line->reach, sizeof line->reach, ">= %u", r->count);
         line->reached = reached;
@@ -225,8 +235,8 @@ static void report(const struct wsr_table *table, const struct run *r)
     if (table->json == NULL)
         return;
     wsr_json_open(table->json, NULL, '{');
-    wsr_json_text(table->json, "row", "connections");
-    wsr_json_text(table->json, "what", "connections in one process, direct descriptors, each echoes a message");
+    wsr_json_text(table->json, "row", r->name);
+    wsr_json_text(table->json, "what", r->what);
     wsr_json_text(table->json, "unit", "connections");
     wsr_json_count(table->json, "value", o->opened);
     wsr_json_text(table->json, "how", how);
@@ -239,22 +249,41 @@ static void report(const struct wsr_table *table, const struct run *r)
     wsr_json_close(table->json, '}');
 }
 
-int wsr_connections_rows(const struct wsr_table *table)
+static int measure(const struct wsr_table *table, struct run *r)
 {
     struct wsr_crowd crowds[SERVERS_COUNT];
-    struct run r = { .crowds = crowds, .count = table->quick ? COUNT_QUICK : COUNT_FULL };
-    struct wsr_crowd_options options = { .connections_max = r.count / SERVERS_COUNT + 1, .echoes = true };
+    struct wsr_crowd_options options = {
+        .connections_max = r->count / SERVERS_COUNT + 1, .echoes = true, .is_tls = r->is_tls
+    };
     uint32_t started = 0;
-    if (!wsr_row_is_wanted(table, "connections"))
+    if (!wsr_row_is_wanted(table, r->name))
         return 0;
+    r->crowds = crowds;
+    r->options.workers_count = WORKERS_COUNT;
     while (started < SERVERS_COUNT && wsr_crowd_start(&crowds[started], &options) == 0)
         started++;
-    int rc = started == SERVERS_COUNT ? wsr_proc_apart(run_client, &r, &r.out, sizeof r.out) : -1;
+    int rc = started == SERVERS_COUNT ? wsr_proc_apart(run_client, r, &r->out, sizeof r->out) : -1;
     for (uint32_t i = 0; i < started; i++)
         wsr_crowd_stop(&crowds[i]);
     if (rc == 0)
-        report(table, &r);
+        report(table, r);
     else
-        fprintf(stderr, "wsring-micro: connections: could not be counted\n");
+        fprintf(stderr, "wsring-micro: %s: could not be counted\n", r->name);
     return rc;
+}
+
+int wsr_connections_rows(const struct wsr_table *table)
+{
+    struct run plain = {
+        .name = "connections", .what = "connections in one process, direct descriptors, each echoes a message",
+        .count = table->quick ? COUNT_QUICK : COUNT_FULL,
+        .options = { .size = sizeof plain.options, .flags = WSR_ENGINE_DIRECT_DESCRIPTORS }
+    };
+    struct run tls = {
+        .name = "connections-wss", .what = "wss connections in one process, direct records, each echoes a message",
+        .count = COUNT_TLS, .is_tls = true, .options = WSR_ENGINE_OPTIONS_INIT
+    };
+    int rc = measure(table, &plain);
+    wsr_client_tls(&tls.options, WSR_TLS_DIRECT);
+    return measure(table, &tls) < 0 ? -1 : rc;
 }
