@@ -36,20 +36,14 @@ void wsr_ktls_wipe(struct wsr_ktls_option *option)
     explicit_bzero(option, sizeof *option);
 }
 
-static bool is_chacha(uint16_t number)
-{
-    return number == 0x1303 || (number >= 0xCCA8 && number <= 0xCCAE);      /* RFC 8446 B.4, RFC 7905 */
-}
-
 static struct tls_crypto_info info_of(const struct wsr_tls_suite *suite)
 {
-    struct tls_crypto_info info = { .version = suite->version };
-    if (is_chacha(suite->number))
-        info.cipher_type = TLS_CIPHER_CHACHA20_POLY1305;
-    else
-        info.cipher_type = suite->key_bytes == TLS_CIPHER_AES_GCM_128_KEY_SIZE ? TLS_CIPHER_AES_GCM_128
-                                                                               : TLS_CIPHER_AES_GCM_256;
-    return info;
+    static const uint16_t types[WSR_TLS_AEADS] = {
+        [WSR_TLS_AES_128_GCM] = TLS_CIPHER_AES_GCM_128,
+        [WSR_TLS_AES_256_GCM] = TLS_CIPHER_AES_GCM_256,
+        [WSR_TLS_CHACHA20_POLY1305] = TLS_CIPHER_CHACHA20_POLY1305,
+    };
+    return (struct tls_crypto_info){ .version = suite->version, .cipher_type = types[suite->aead] };
 }
 
 /* With AES-GCM what comes before the salt is, in TLS 1.2, the explicit nonce of the next record that is sent. The
@@ -103,11 +97,12 @@ void wsr_ktls_key(struct wsr_ktls_option *option, const struct wsr_tls_suite *su
                   bool is_out)
 {
     *option = (struct wsr_ktls_option){ .level = SOL_TLS, .name = is_out ? TLS_TX : TLS_RX };
-    switch (info_of(suite).cipher_type) {
-    case TLS_CIPHER_AES_GCM_128: option->bytes = write_gcm_128(option->value, suite, key); break;
-    case TLS_CIPHER_AES_GCM_256: option->bytes = write_gcm_256(option->value, suite, key); break;
-    default: option->bytes = write_chacha(option->value, suite, key);
-    }
+    if (suite->aead == WSR_TLS_AES_128_GCM)
+        option->bytes = write_gcm_128(option->value, suite, key);
+    else if (suite->aead == WSR_TLS_AES_256_GCM)
+        option->bytes = write_gcm_256(option->value, suite, key);
+    else
+        option->bytes = write_chacha(option->value, suite, key);
 }
 
 /* ---- Sentences ---- */
@@ -202,7 +197,7 @@ static int set(int fd, const struct wsr_ktls_option *option)
 /* AES-128-GCM is what every server has; another cipher may still be missing. */
 static int try_on(int fd)
 {
-    static const struct wsr_tls_suite suite = { .version = TLS_1_3_VERSION, .number = 0x1301, .key_bytes = 16 };
+    static const struct wsr_tls_suite suite = { .version = TLS_1_3_VERSION, .aead = WSR_TLS_AES_128_GCM };
     static const struct wsr_tls_key nothing;
     struct wsr_ktls_option option;
 

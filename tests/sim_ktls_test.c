@@ -13,10 +13,11 @@
 #include "engine/ktls.h"
 #include "tests/support/sim_ktls.h"
 
+#define SUITE(version_, aead_, key_bytes_) { .version = version_, .aead = aead_, .key_bytes = key_bytes_ }
 static const struct wsr_tls_suite suites[] = {
-    { .version = 0x0303, .number = 0xC02F, .key_bytes = 16 }, { .version = 0x0303, .number = 0xC030, .key_bytes = 32 },
-    { .version = 0x0303, .number = 0xCCA8, .key_bytes = 32 }, { .version = 0x0304, .number = 0x1301, .key_bytes = 16 },
-    { .version = 0x0304, .number = 0x1302, .key_bytes = 32 }, { .version = 0x0304, .number = 0x1303, .key_bytes = 32 },
+    SUITE(0x0303, WSR_TLS_AES_128_GCM, 16), SUITE(0x0303, WSR_TLS_AES_256_GCM, 32),
+    SUITE(0x0303, WSR_TLS_CHACHA20_POLY1305, 32), SUITE(0x0304, WSR_TLS_AES_128_GCM, 16),
+    SUITE(0x0304, WSR_TLS_AES_256_GCM, 32), SUITE(0x0304, WSR_TLS_CHACHA20_POLY1305, 32),
 };
 static const struct wsr_tls_key a_key = { .sequence = 7, .key = { 1, 2, 3 }, .iv = { 4, 5, 6, 7, 8, 9 } };
 
@@ -121,6 +122,7 @@ static void what_was_changed_is_not_opened(void **state)
         seal(&ktls, 23, "hello", 5);
         ktls.sealed.data[1] = 'H';
         assert_int_equal(look(&ktls, 99, false, &type, &from), -EINVAL);
+        assert_int_equal(look(&ktls, 99, false, &type, &from), 0);
         sim_ktls_free(&ktls);
         attach(&ktls, &suites[i]);
         seal(&ktls, 23, "hello", 5);

@@ -380,6 +380,8 @@ static ssize_t send_now(struct wsr_driver *driver, wsr_file index, const struct 
     }
     if (window == 0)
         return -EAGAIN;
+    if (file->ktls.is_dead)
+        return -EBADMSG;
     for (size_t i = 0; i < parts_count; i++)
         bytes += parts[i].iov_len;
     size_t len = window < bytes ? window : bytes;
@@ -580,7 +582,9 @@ static void pump_send(struct sim *sim, struct file *file)
     }
     sim_ktls_flush(&file->ktls, file->peer);
     size_t window = window_of(file);
-    if (sim_peer_is_reset(file->peer)) {
+    if (file->ktls.is_dead) {
+        finish_send(sim, file, -EBADMSG);
+    } else if (sim_peer_is_reset(file->peer)) {
         finish_send(sim, file, sim_random(sim, 2) == 0 ? -EPIPE : -ECONNRESET);
     } else if (window > 0) {
         size_t len = window < file->copy_bytes ? window : file->copy_bytes;

@@ -255,10 +255,11 @@ static int open_next(struct sim_ktls *ktls)
     return rc < 0 ? rc : 1;
 }
 
-/* Is there content, or a record that is not data? Returns 1, 0 or -errno. */
+/* Is there content, or a record that is not data? Returns 1, 0 or -errno. A record that cannot be opened is told to
+ * every call from then on, one that cannot be one once: as Linux 6.1 does. */
 static int look(struct sim_ktls *ktls, bool renews)
 {
-    while (ktls->broken_errno == 0) {
+    while (!ktls->is_broken) {
         if (ktls->type != 0 && (ktls->type != SIM_TLS_DATA || ktls->content_taken < ktls->content.bytes))
             return 1;
         if (ktls->must_renew)
@@ -266,13 +267,16 @@ static int look(struct sim_ktls *ktls, bool renews)
         int rc = open_next(ktls);
         if (rc == 0)
             return 0;
-        if (rc < 0)
-            ktls->broken_errno = -rc;
-        else
-            ktls->must_renew = renews && ktls->in.version == TLS_1_3_VERSION && ktls->type == 22 &&
+        if (rc < 0) {
+            ktls->is_broken = true;
+            ktls->type = 0;
+            ktls->is_dead = rc == -EBADMSG;
+            return rc;
+        }
+        ktls->must_renew = renews && ktls->in.version == TLS_1_3_VERSION && ktls->type == 22 &&
                                ktls->content.bytes > 0 && ktls->content.data[0] == HANDSHAKE_KEY_UPDATE;
     }
-    return -ktls->broken_errno;
+    return ktls->is_dead ? -EBADMSG : 0;
 }
 
 ssize_t sim_ktls_look(struct sim_ktls *ktls, struct sim_peer *peer, size_t arrived, bool renews, const uint8_t **from,

@@ -20,7 +20,8 @@ struct sim_ktls_key {
 struct sim_ktls {
     bool is_attached;
     bool must_renew;           /* a KeyUpdate came, and this kernel knows what that is */
-    int broken_errno;          /* nothing is received any more */
+    bool is_broken;            /* nothing is opened any more */
+    bool is_dead;              /* nothing is sealed either */
     struct sim_ktls_key out, in;
     struct sim_buffer raw;     /* received, not opened */
     struct sim_buffer content; /* of the record that was opened last */
