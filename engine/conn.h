@@ -165,6 +165,7 @@ struct wsr_conn_host {
     uint64_t now_ns;                     /* of this turn */
     const struct wsr_conn *parsing;      /* while its session is fed, from parsing_buffer */
     struct wsr_loan *parsing_buffer;
+    const struct wsr_conn *unsealing;    /* while what it received is opened */
     struct wsr_conn *slots;
     uint32_t slots_count;
     uint32_t slots_used;                 /* slots below it have been in use */

@@ -77,6 +77,8 @@ bool wsr_conn_parse(struct wsr_conn *conn, struct wsr_loan *buffer);
 /* Make @buffer the oldest of what was received and is to be parsed. */
 void wsr_conn_put_back(struct wsr_conn *conn, struct wsr_loan *buffer);
 void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *completion);
+/* So many bytes were received. */
+void wsr_conn_count_received(struct wsr_conn *conn, uint32_t bytes);
 void wsr_conn_parse_backlog(struct wsr_conn *conn);
 void wsr_conn_want_input(struct wsr_conn *conn);
 void wsr_conn_release_backlog(struct wsr_conn *conn);

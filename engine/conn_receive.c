@@ -78,6 +78,8 @@ void wsr_conn_want_input(struct wsr_conn *c)
     struct wsr_conn_host *host = c->host;
     if ((c->ops & WSR_CONN_OP_RECV) || (c->marks & MARK_INPUT_ENDED) || c->backlog_last != NULL || is_paused(c))
         return;
+    if (WSR_UNLIKELY(c->tls != NULL) && wsr_conn_ktls_wants_input(c))
+        return;
     uint32_t home = wsr_pool_buffers_home(host->pool);
     if (host->receives_started < home) {
         host->receives_started++;
@@ -398,9 +400,20 @@ void wsr_conn_parse_backlog(struct wsr_conn *c)
         wsr_conn_want_input(c);
 }
 
+void wsr_conn_count_received(struct wsr_conn *c, uint32_t bytes)
+{
+    wsr_conn_count(&c->host->counts.wire_received_bytes, bytes);
+    wsr_conn_count(&c->link->counts.wire_received_bytes, bytes);
+    atomic_store_explicit(&c->link->counts.last_received_ns, c->host->now_ns, memory_order_relaxed);
+}
+
 void wsr_conn_received(struct wsr_conn *c, const struct wsr_completion *completion)
 {
     struct wsr_loan *buffer = NULL;
+    if (WSR_UNLIKELY(c->tls != NULL) && c->tls->fetch != NULL) {
+        wsr_conn_ktls_fetched(c, completion->result);
+        return;
+    }
     if (completion->flags & WSR_COMPLETION_BUFFER)
         buffer = wsr_pool_received(c->host->pool, completion->buffer,
                                    completion->result > 0 ? (uint32_t)completion->result : 0);
@@ -416,13 +429,16 @@ void wsr_conn_received(struct wsr_conn *c, const struct wsr_completion *completi
     /* Paused before the 101 was there, or a cancel has missed the receive. */
     if ((c->ops & WSR_CONN_OP_RECV) && is_paused(c))
         wsr_conn_pause(c);
+    if (WSR_UNLIKELY(c->tls != NULL))
+        wsr_conn_ktls_stop_recv(c);
     if (buffer != NULL) {
-        wsr_conn_count(&c->host->counts.wire_received_bytes, (uint64_t)completion->result);
-        wsr_conn_count(&c->link->counts.wire_received_bytes, (uint64_t)completion->result);
-        atomic_store_explicit(&c->link->counts.last_received_ns, c->host->now_ns, memory_order_relaxed);
+        wsr_conn_count_received(c, (uint32_t)completion->result);
         put_backlog(c, buffer, true);
     } else if (completion->result == -ENOBUFS) {
         wsr_conn_count(&c->host->counts.buffers_exhausted, 1);
+    } else if (completion->result < 0 && wsr_conn_ktls_has_met(c, -completion->result)) {
+        if (c->state == WSR_CONN_DRAINING)
+            return;
     } else if (completion->result <= 0 && completion->result != -ECANCELED) {
         c->marks |= MARK_INPUT_ENDED;
         c->end_errno = (uint16_t)-completion->result;

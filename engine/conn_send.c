@@ -146,12 +146,17 @@ void wsr_conn_launch(struct wsr_conn *c)
         struct wsr_queue *queue = WSR_UNLIKELY(c->tls != NULL) ? wsr_conn_sealed(c) : &c->queue;
         if (queue == NULL)
             return;
+        if (WSR_UNLIKELY(wsr_conn_is_in_kernel(c)) && queue != &c->queue) {
+            wsr_conn_ktls_say(c);
+            return;
+        }
         size_t count = wsr_queue_launch(queue, parts, WSR_DRIVER_PARTS_MAX);
         ssize_t sent = driver->ops->send_now != NULL ? driver->ops->send_now(driver, c->file, parts, count) : -EAGAIN;
         wsr_conn_count(&c->host->counts.sends, 1);
         if (sent == -EAGAIN) {
             c->ops |= WSR_CONN_OP_SEND;
-            driver->ops->send(driver, c->file, parts, count, wsr_conn_token_of(c, WSR_CONN_OP_SEND));
+            (wsr_conn_is_in_kernel(c) ? driver->ops->send_sealed : driver->ops->send)(
+                driver, c->file, parts, count, wsr_conn_token_of(c, WSR_CONN_OP_SEND));
             return;
         }
         wsr_conn_sent(c, (int32_t)sent);
@@ -172,6 +177,8 @@ void wsr_conn_send_broken(struct wsr_conn *c, int system_errno)
         wsr_conn_last_byte_left(c);
     else if (c->state == WSR_CONN_OPEN && !wsr_timer_is_armed(&c->timer))
         wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
+    else if (c->state == WSR_CONN_UPGRADING)
+        wsr_conn_want_input(c);         /* the hand-over of TLS to the kernel has it rest */
 }
 
 /* From our Close on, nothing but Pongs is queued behind it. */
@@ -203,12 +210,15 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
         wsr_queue_drop_messages(&c->queue, c->host->slab);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
         wsr_conn_send_broken(c, -result);
-        return;
+        if (!wsr_conn_is_reading(c))
+            return;
     }
     if (c->tls != NULL && wsr_conn_tls_is_over(c)) {
         wsr_conn_fail(c, WSR_STAGE_TLS, 0, "");     /* which was noted before */
         return;
     }
+    if (c->marks & MARK_SEND_BROKEN)
+        return;
     wsr_conn_tell_writable(c);
     bool is_empty = wsr_conn_is_sent(c);
     if (!is_empty)

@@ -46,7 +46,7 @@ bool wsr_conn_tls_is_over(const struct wsr_conn *c)
     return c->tls->tls.state == WSR_TLS_FAILED && wsr_queue_is_empty(&c->tls->sealed);
 }
 
-static enum wsr_stage stage_of(const struct wsr_conn *c)
+enum wsr_stage wsr_conn_tls_stage(const struct wsr_conn *c)
 {
     if (c->state == WSR_CONN_UPGRADING)
         return WSR_STAGE_UPGRADE;
@@ -55,14 +55,13 @@ static enum wsr_stage stage_of(const struct wsr_conn *c)
     return c->state == WSR_CONN_CLOSING ? WSR_STAGE_CLOSING : WSR_STAGE_TLS;
 }
 
-/* The server is told by an alert, if it takes one, before TCP ends (F3). */
-static void on_failure(struct wsr_conn *c, const char *text)
+void wsr_conn_tls_failed(struct wsr_conn *c, int system_errno, const char *text)
 {
-    wsr_conn_note_failure(c, stage_of(c), 0, text);
+    wsr_conn_note_failure(c, wsr_conn_tls_stage(c), system_errno, text);
     wsr_conn_release_backlog(c);
     take_output(c);
     if (wsr_queue_is_empty(&c->tls->sealed) || (c->marks & MARK_SEND_BROKEN))
-        wsr_conn_fail(c, stage_of(c), 0, text);
+        wsr_conn_fail(c, wsr_conn_tls_stage(c), system_errno, text);
     else
         wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
 }
@@ -104,9 +103,7 @@ static void count_handshake(struct wsr_conn *c)
         wsr_conn_count(&counts->tls_resumed, 1);
     if (!facts->is_verified)
         wsr_conn_count(&counts->tls_unverified, 1);
-    if (facts->records == WSR_TLS_KERNEL)
-        wsr_conn_count(&counts->tls_kernel, 1);
-    else
+    if (facts->records != WSR_TLS_KERNEL)        /* which counts when the kernel has the keys */
         wsr_conn_count(facts->records == WSR_TLS_DIRECT ? &counts->tls_direct : &counts->tls_library, 1);
 }
 
@@ -125,6 +122,8 @@ static void on_ready(struct wsr_conn *c)
     take_output(c);
     wsr_conn_end_phase(c, &c->link->counts.tls_span);
     count_handshake(c);
+    if (c->tls->tls.records == WSR_TLS_KERNEL)
+        wsr_conn_ktls_begin(c);
     wsr_conn_start_upgrade(c);
 }
 
@@ -194,7 +193,7 @@ static bool on_event(struct wsr_conn *c, const struct wsr_tls_event *event, stru
         c->marks |= MARK_INPUT_ENDED;
         return true;
     case WSR_TLS_EVENT_FAILURE:
-        on_failure(c, event->text);
+        wsr_conn_tls_failed(c, 0, event->text);
         return true;
     case WSR_TLS_EVENT_KEYS:
     case WSR_TLS_EVENT_NOTHING:
@@ -203,7 +202,7 @@ static bool on_event(struct wsr_conn *c, const struct wsr_tls_event *event, stru
     return true;
 }
 
-bool wsr_conn_parse_sealed(struct wsr_conn *c, struct wsr_loan **at)
+static bool parse_sealed(struct wsr_conn *c, struct wsr_loan **at)
 {
     if (!(*at)->is_opened)
         begin_opening(*at);
@@ -222,6 +221,15 @@ bool wsr_conn_parse_sealed(struct wsr_conn *c, struct wsr_loan **at)
         if (!on_event(c, &event, at))
             return false;
     }
+}
+
+bool wsr_conn_parse_sealed(struct wsr_conn *c, struct wsr_loan **at)
+{
+    struct wsr_conn_host *host = c->host;
+    host->unsealing = c;
+    bool is_done = parse_sealed(c, at);
+    host->unsealing = NULL;
+    return is_done;
 }
 
 /* ---- Sealing ---- */
@@ -277,6 +285,11 @@ static bool seal(struct wsr_conn *c, struct iovec *parts, size_t parts_count)
 struct wsr_queue *wsr_conn_sealed(struct wsr_conn *c)
 {
     struct wsr_conn_tls *t = c->tls;
+    if (t->ktls == WSR_CONN_KTLS_HANDING && wsr_queue_is_empty(&t->sealed) && !t->tls.direct.owes_update &&
+        !wsr_conn_hand_over(c))
+        return NULL;
+    if (t->ktls >= WSR_CONN_KTLS_DATA)
+        return wsr_conn_ktls_next(c);
     bool is_open = t->tls.state == WSR_TLS_OPEN || t->tls.state == WSR_TLS_CLOSED;
     if (wsr_queue_is_empty(&t->sealed) && !wsr_queue_is_empty(&c->queue) && is_open && !t->tls.has_closed) {
         struct iovec parts[WSR_DRIVER_PARTS_MAX];
@@ -293,6 +306,8 @@ struct wsr_queue_credit wsr_conn_sealed_landed(struct wsr_conn *c, uint64_t byte
 {
     struct wsr_conn_tls *t = c->tls;
     struct wsr_queue_credit credit = { 0 };
+    if (t->ktls >= WSR_CONN_KTLS_DATA)
+        return wsr_conn_ktls_landed(c, bytes, is_broken);
     if (wsr_queue_in_flight(&t->sealed))
         credit = wsr_queue_landed(&t->sealed, c->host->slab, bytes);
     if (is_broken)
@@ -323,6 +338,7 @@ void wsr_conn_end_tls(struct wsr_conn *c)
     if (wsr_queue_in_flight(&c->queue))
         (void)wsr_queue_landed(&c->queue, c->host->slab, 0);
     wsr_queue_clear(&c->tls->sealed, c->host->slab);
+    wsr_conn_ktls_free(c);
     wsr_tls_free(&c->tls->tls);
     free(c->tls);
     c->tls = NULL;

@@ -225,6 +225,19 @@ size_t wsr_tls_missing(const struct wsr_tls *tls)
     return tls->header_used > 0 ? WSR_TLS_HEADER_BYTES - tls->header_used : 0;
 }
 
+void wsr_tls_take_over(struct wsr_tls *tls)
+{
+    assert(tls->records == WSR_TLS_KERNEL && wsr_tls_missing(tls) == 0);
+    tls->direct.has_kernel = true;
+}
+
+void wsr_tls_break(struct wsr_tls *tls, uint8_t alert)
+{
+    assert(tls->direct.has_kernel);
+    wsr_tls_direct_alert(&tls->direct, tls->shared, 2, alert);
+    enter(tls, WSR_TLS_FAILED);
+}
+
 void wsr_tls_control(struct wsr_tls *tls, uint8_t type, struct wsr_bytes content, struct wsr_tls_event *event)
 {
     assert(tls->records == WSR_TLS_KERNEL);

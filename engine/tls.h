@@ -90,6 +90,11 @@ void wsr_tls_end_handshake(struct wsr_tls *tls);
 /* Bytes that are still missing of the record that is being gathered, or of its header; 0 between records. */
 size_t wsr_tls_missing(const struct wsr_tls *tls);
 
+/* The kernel has direct.in and direct.out: from now on only control records are fed, by wsr_tls_control(), and the
+ * output is the content of one that is to be sent, an alert. */
+void wsr_tls_take_over(struct wsr_tls *tls);
+/* What the kernel has met cannot be gone on from: FAILED, with a fatal alert in the output. */
+void wsr_tls_break(struct wsr_tls *tls, uint8_t alert);
 /* A record of @type that is not data, as the kernel has opened it; as wsr_tls_feed(), but for DATA. KEYS says that
  * direct.in is new and the kernel is to have it. */
 void wsr_tls_control(struct wsr_tls *tls, uint8_t type, struct wsr_bytes content, struct wsr_tls_event *event);
