@@ -59,7 +59,6 @@ void wsr_conn_opening_free(struct wsr_opening *opening);   /* NULL is allowed; i
 /* What the server's answer leaves for the socket's getters. */
 struct wsr_conn_answer {
     size_t head_bytes;                   /* 0 = the head is not kept */
-    struct wsr_tls_facts tls;            /* all zero for ws */
     char text[];                         /* protocol NUL extensions NUL head */
 };
 
@@ -74,6 +73,7 @@ struct wsr_link_counts {
     _Atomic uint64_t opened_ns;
     /* See wsr_conn_span(). */
     _Atomic uint32_t lookup_span, connect_span, tls_span, upgrade_span, rtt_span;
+    _Atomic uint32_t tls_facts;          /* see wsr_tls_facts_pack() */
     _Atomic uint32_t addresses_tried, rests, pings_answered, pings_dropped, pings_sent, pongs_received;
 };
 
@@ -167,6 +167,7 @@ struct wsr_conn_host {
     struct wsr_loan *parsing_buffer;
     const struct wsr_conn *unsealing;    /* while what it received is opened */
     struct wsr_conn *slots;
+    struct wsr_conn_tls *tls_slots;      /* one beside each; those of ws are never touched */
     uint32_t slots_count;
     uint32_t slots_used;                 /* slots below it have been in use */
     struct wsr_conn *free_first;         /* of those, in FREE */

@@ -106,18 +106,17 @@ bool wsr_conn_keep_answer(struct wsr_conn *c, const struct wsr_handshake_agreeme
     size_t agreed_bytes = agreed->protocol.len + agreed->extensions.len;
     if (!wsr_conn_opening(c)->keeps_response)
         head.len = 0;
-    if (agreed_bytes + head.len == 0 && c->tls == NULL)
+    if (agreed_bytes + head.len == 0)
         return true;
     struct wsr_conn_answer *answer = malloc(sizeof *answer + agreed_bytes + 2 + head.len);
     if (answer == NULL && head.len > 0) {
         /* Then the getter finds no head; the connection goes on. */
         head.len = 0;
-        answer = malloc(sizeof *answer + agreed_bytes + 2);
+        answer = agreed_bytes > 0 ? malloc(sizeof *answer + agreed_bytes + 2) : NULL;
     }
     if (answer == NULL)
-        return agreed_bytes == 0 && c->tls == NULL;
+        return agreed_bytes == 0;
     answer->head_bytes = head.len;
-    answer->tls = c->tls != NULL ? c->tls->tls.facts : (struct wsr_tls_facts){ 0 };
     char *to = append(answer->text, agreed->protocol);
     *to++ = '\0';
     to = append(to, agreed->extensions);

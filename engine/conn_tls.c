@@ -3,7 +3,6 @@
 #include "conn_tls.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "conn_inner.h"
 
@@ -74,10 +73,10 @@ static void start_tls(struct wsr_conn *c)
     struct wsr_conn_host *host = c->host;
     wsr_conn_enter(c, WSR_CONN_SECURING);
     wsr_timer_arm(host->wheel, &c->timer, opening->dial.deadline_ns);
-    c->tls = calloc(1, sizeof *c->tls);
-    if (c->tls == NULL ||
-        wsr_tls_start(&c->tls->tls, &host->tls_shared, opening->tls_context, opening->tls_name,
-                      opening->tls_port) != 0) {
+    c->tls = &host->tls_slots[c - host->slots];
+    *c->tls = (struct wsr_conn_tls){ .plain_bytes = 0 };
+    if (wsr_tls_start(&c->tls->tls, &host->tls_shared, opening->tls_context, opening->tls_name, opening->tls_port) !=
+        0) {
         wsr_conn_fail(c, WSR_STAGE_TLS, ENOMEM, no_memory);
         return;
     }
@@ -122,6 +121,7 @@ static void on_ready(struct wsr_conn *c)
     take_output(c);
     wsr_conn_end_phase(c, &c->link->counts.tls_span);
     count_handshake(c);
+    atomic_store_explicit(&c->link->counts.tls_facts, wsr_tls_facts_pack(&c->tls->tls.facts), memory_order_relaxed);
     if (c->tls->tls.records == WSR_TLS_KERNEL)
         wsr_conn_ktls_begin(c);
     wsr_conn_start_upgrade(c);
@@ -340,6 +340,5 @@ void wsr_conn_end_tls(struct wsr_conn *c)
     wsr_queue_clear(&c->tls->sealed, c->host->slab);
     wsr_conn_ktls_free(c);
     wsr_tls_free(&c->tls->tls);
-    free(c->tls);
     c->tls = NULL;
 }

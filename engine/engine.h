@@ -43,5 +43,7 @@ WSR_MUST_USE int wsr_engine_make_tls(struct wsr_engine *engine);
 /* Any thread: the engine's context, made when there is none. */
 WSR_MUST_USE int wsr_engine_tls(struct wsr_engine *engine, struct wsr_tls_context **context);
 uint64_t wsr_engine_tls_sessions(struct wsr_engine *engine);
+/* The name of a cipher suite that a connection has agreed on, static. */
+const char *wsr_engine_tls_suite(struct wsr_engine *engine, uint16_t suite);
 
 #endif

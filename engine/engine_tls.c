@@ -62,10 +62,22 @@ int wsr_engine_tls(struct wsr_engine *engine, struct wsr_tls_context **context)
     return rc;
 }
 
-uint64_t wsr_engine_tls_sessions(struct wsr_engine *engine)
+/* Once it is there it stays. */
+static struct wsr_tls_context *context_of(struct wsr_engine *engine)
 {
     pthread_mutex_lock(&engine->sockets_lock);
     struct wsr_tls_context *context = engine->tls_context;
     pthread_mutex_unlock(&engine->sockets_lock);
+    return context;
+}
+
+const char *wsr_engine_tls_suite(struct wsr_engine *engine, uint16_t suite)
+{
+    return wsr_tls_context_suite(context_of(engine), suite);
+}
+
+uint64_t wsr_engine_tls_sessions(struct wsr_engine *engine)
+{
+    struct wsr_tls_context *context = context_of(engine);
     return context != NULL ? wsr_tls_context_sessions(context) : 0;
 }

@@ -49,14 +49,15 @@ int wsr_socket_tls(const struct wsr_socket *socket, struct wsr_socket_tls *out)
     if (socket == NULL || out == NULL || out->size < sizeof out->size)
         return wsr_error_set(WSR_ERR_ARGUMENT, "wsr_socket_tls needs a socket, and a structure with its size set");
     struct wsr_socket_tls t = WSR_SOCKET_TLS_INIT;
-    const struct wsr_conn_answer *answer = socket->is_agreed ? socket->link.answer : NULL;
-    const struct wsr_tls_facts none = { 0 }, *facts = answer != NULL ? &answer->tls : &none;
-    t.version = facts->version;
-    t.records = facts->records;
-    t.was_resumed = facts->was_resumed;
-    t.is_verified = facts->is_verified;
-    t.cipher = facts->cipher != NULL ? facts->cipher : "";
-    t.why = wsr_tls_why_text((enum wsr_tls_why)facts->why);
+    /* Written once, a number alone. */
+    uint32_t packed = atomic_load_explicit(&socket->link.counts.tls_facts, memory_order_relaxed);
+    struct wsr_tls_facts facts = wsr_tls_facts_unpack(packed);
+    t.version = facts.version;
+    t.records = facts.records;
+    t.was_resumed = facts.was_resumed;
+    t.is_verified = facts.is_verified;
+    t.cipher = facts.version != 0 ? wsr_engine_tls_suite(socket->worker->consumer->engine, facts.suite) : "";
+    t.why = wsr_tls_why_text((enum wsr_tls_why)facts.why);
     uint32_t size = out->size;
     memcpy(out, &t, size < sizeof t ? size : sizeof t);
     out->size = size;

@@ -36,6 +36,25 @@ const char *wsr_tls_why_text(enum wsr_tls_why why)
     return texts[why];
 }
 
+uint32_t wsr_tls_facts_pack(const struct wsr_tls_facts *facts)
+{
+    if (facts->version == 0)
+        return 0;
+    return (uint32_t)facts->suite << 16 | (facts->version == WSR_TLS_1_3 ? 2u : 1u) << 8 |
+           (uint32_t)facts->records << 4 | (uint32_t)facts->why << 2 | (uint32_t)facts->was_resumed << 1 |
+           facts->is_verified;
+}
+
+struct wsr_tls_facts wsr_tls_facts_unpack(uint32_t packed)
+{
+    if (packed == 0)
+        return (struct wsr_tls_facts){ 0 };
+    return (struct wsr_tls_facts){
+        .version = packed >> 8 & 2 ? WSR_TLS_1_3 : WSR_TLS_1_2, .suite = (uint16_t)(packed >> 16),
+        .records = packed >> 4 & 3, .why = packed >> 2 & 3, .was_resumed = packed >> 1 & 1, .is_verified = packed & 1
+    };
+}
+
 const char *wsr_tls_library_name(void)
 {
     return OpenSSL_version(OPENSSL_VERSION);
@@ -103,7 +122,6 @@ static void note_agreement(struct wsr_tls *tls)
     SSL *ssl = tls->handshake->ssl;
     tls->facts.version = (uint16_t)SSL_version(ssl);
     tls->facts.suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl));
-    tls->facts.cipher = SSL_CIPHER_standard_name(SSL_get_current_cipher(ssl));
     tls->facts.was_resumed = SSL_session_reused(ssl) == 1;
     tls->facts.is_verified = !tls->handshake->is_insecure;
 }

@@ -24,7 +24,6 @@ enum wsr_tls_state {
 
 /* What was agreed on, for the application. */
 struct wsr_tls_facts {
-    const char *cipher;          /* the suite's name, static; NULL without TLS */
     uint16_t version;            /* as on the wire: 0x0303, 0x0304 */
     uint16_t suite;              /* number of the cipher suite */
     uint8_t records;             /* enum wsr_tls_records */
@@ -47,6 +46,10 @@ struct wsr_tls {
     struct wsr_tls_facts facts;            /* from READY on; records and why when they are settled */
     struct wsr_tls_direct direct;          /* with direct and kernel */
 };
+
+/* The same in one number; 0 is none. */
+uint32_t wsr_tls_facts_pack(const struct wsr_tls_facts *facts);
+struct wsr_tls_facts wsr_tls_facts_unpack(uint32_t packed);
 
 enum wsr_tls_why {
     WSR_TLS_WHY_NONE,            /* no TLS, or not settled yet */

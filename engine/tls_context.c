@@ -369,6 +369,17 @@ bool wsr_tls_context_is_insecure(const struct wsr_tls_context *context)
     return context->is_insecure;
 }
 
+const char *wsr_tls_context_suite(const struct wsr_tls_context *context, uint16_t number)
+{
+    STACK_OF(SSL_CIPHER) *suites = SSL_CTX_get_ciphers(context->openssl);
+    for (int i = 0; i < sk_SSL_CIPHER_num(suites); i++) {
+        const SSL_CIPHER *suite = sk_SSL_CIPHER_value(suites, i);
+        if (SSL_CIPHER_get_protocol_id(suite) == number)
+            return SSL_CIPHER_standard_name(suite);
+    }
+    return "unknown";
+}
+
 uint64_t wsr_tls_context_sessions(struct wsr_tls_context *context)
 {
     return context->sessions != NULL ? wsr_tls_session_cache_count(context->sessions, time(NULL)) : 0;

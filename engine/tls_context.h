@@ -39,6 +39,8 @@ void wsr_tls_context_free(struct wsr_tls_context *context);
 void wsr_tls_context_prepare(const struct wsr_tls_context *context);
 
 bool wsr_tls_context_is_insecure(const struct wsr_tls_context *context);
+/* The name of one of its cipher suites, static; "unknown" when it has none of that number. */
+const char *wsr_tls_context_suite(const struct wsr_tls_context *context, uint16_t number);
 /* Sessions that could be resumed now. */
 uint64_t wsr_tls_context_sessions(struct wsr_tls_context *context);
 

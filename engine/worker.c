@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "conn_tls.h"
 #include "simd/simd.h"
 #include "thread.h"
 
@@ -382,16 +383,27 @@ static void on_freed(struct wsr_conn_host *host)
     atomic_fetch_sub_explicit(&worker_of(host)->live_count, 1, memory_order_relaxed);
 }
 
+/* Address space, touched as it is used; zero at first. NULL without memory. */
+static void *map_slots(uint32_t count, size_t bytes)
+{
+    void *slots = mmap(NULL, count * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return slots != MAP_FAILED ? slots : NULL;
+}
+
+static void unmap_slots(void *slots, uint32_t count, size_t bytes)
+{
+    if (slots != NULL)
+        munmap(slots, count * bytes);
+}
+
 static int make_memory(struct wsr_worker *w)
 {
     struct wsr_conn_host *host = &w->host;
     const struct wsr_worker_options *options = &w->options;
-    size_t slots_bytes = (size_t)options->sockets_max * sizeof(struct wsr_conn);
-    host->slots = mmap(NULL, slots_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (host->slots == MAP_FAILED) {
-        host->slots = NULL;
+    host->slots = map_slots(options->sockets_max, sizeof *host->slots);
+    host->tls_slots = map_slots(options->sockets_max, sizeof *host->tls_slots);
+    if (host->slots == NULL || host->tls_slots == NULL)
         return WSR_ERR_MEMORY;
-    }
     host->slots_count = options->sockets_max;
     w->completions = malloc(COMPLETIONS_PER_TURN * sizeof *w->completions);
     host->wheel = wsr_timer_wheel_create(host->driver->ops->now(host->driver));
@@ -513,7 +525,6 @@ void wsr_worker_end(struct wsr_worker *w)
 
 void wsr_worker_free(struct wsr_worker *w)
 {
-    wsr_tls_ciphers_free(w->host.tls_shared.ciphers);
     /* Not in wsr_worker_end(): whoever stops the worker may still be about to wake it. */
     if (w->owns_driver)
         driver_of(w)->ops->destroy(driver_of(w));
@@ -527,8 +538,9 @@ void wsr_worker_free(struct wsr_worker *w)
         wsr_slab_destroy(w->host.slab);
     if (w->host.wheel != NULL)
         wsr_timer_wheel_destroy(w->host.wheel);
-    if (w->host.slots != NULL)
-        munmap(w->host.slots, (size_t)w->options.sockets_max * sizeof(struct wsr_conn));
+    unmap_slots(w->host.slots, w->options.sockets_max, sizeof *w->host.slots);
+    unmap_slots(w->host.tls_slots, w->options.sockets_max, sizeof *w->host.tls_slots);
+    wsr_tls_ciphers_free(w->host.tls_shared.ciphers);
     if (w->consumer_eventfd >= 0)
         close(w->consumer_eventfd);
     wsr_deliver_free(&w->host.deliver);

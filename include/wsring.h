@@ -593,7 +593,7 @@ WSR_API int wsr_socket_statistics(const struct wsr_socket *socket, struct wsr_so
 /** What TLS has agreed on for one socket. */
 struct wsr_socket_tls {
     uint32_t size;                       /* set by WSR_SOCKET_TLS_INIT */
-    uint16_t version;                    /* enum wsr_tls_version; 0: no TLS, or the open event was not taken yet */
+    uint16_t version;                    /* enum wsr_tls_version; 0: no TLS, or its handshake has not ended (well) */
     uint8_t records;                     /* enum wsr_tls_records: who opens and seals them; never WSR_TLS_AUTO, but
                                             without TLS */
     uint8_t was_resumed;                 /* 1: of an earlier session */
@@ -604,7 +604,7 @@ struct wsr_socket_tls {
 };
 #define WSR_SOCKET_TLS_INIT WSR_SIZED(wsr_socket_tls)
 
-/** Fill @out, as much of it as @out->size says. Returns 0 or WSR_ERR_ARGUMENT. Threads: the consumer. */
+/** Fill @out, as much of it as @out->size says. Returns 0 or WSR_ERR_ARGUMENT. Threads: any. */
 WSR_API int wsr_socket_tls(const struct wsr_socket *socket, struct wsr_socket_tls *out);
 
 /**
