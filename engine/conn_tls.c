@@ -285,6 +285,8 @@ static bool seal(struct wsr_conn *c, struct iovec *parts, size_t parts_count)
 struct wsr_queue *wsr_conn_sealed(struct wsr_conn *c)
 {
     struct wsr_conn_tls *t = c->tls;
+    if (c->state == WSR_CONN_SECURING && !wsr_queue_is_empty(&c->queue))
+        return &c->queue;    /* a proxy that has answered before it had all: the rest goes before TLS, as it is */
     if (t->ktls == WSR_CONN_KTLS_HANDING && wsr_queue_is_empty(&t->sealed) && !t->tls.direct.owes_update &&
         !wsr_conn_hand_over(c))
         return NULL;
@@ -308,6 +310,9 @@ struct wsr_queue_credit wsr_conn_sealed_landed(struct wsr_conn *c, uint64_t byte
     struct wsr_queue_credit credit = { 0 };
     if (t->ktls >= WSR_CONN_KTLS_DATA)
         return wsr_conn_ktls_landed(c, bytes, is_broken);
+    /* A send to the proxy, whose answer has overtaken the send's completion. */
+    if (!wsr_queue_in_flight(&t->sealed) && t->plain_bytes == 0 && wsr_queue_in_flight(&c->queue))
+        credit = wsr_queue_landed(&c->queue, c->host->slab, bytes);
     if (wsr_queue_in_flight(&t->sealed))
         credit = wsr_queue_landed(&t->sealed, c->host->slab, bytes);
     if (is_broken)
