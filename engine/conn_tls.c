@@ -149,15 +149,6 @@ static void begin_opening(struct wsr_loan *buffer)
     buffer->filled = buffer->parsed;
 }
 
-/* Parse what was opened in @loan. Events that point into a block count towards the memory of copied messages. */
-static bool parse_opened(struct wsr_conn *c, struct wsr_loan *loan)
-{
-    bool is_done = wsr_conn_parse(c, loan);
-    if (loan->is_block && loan->uses > 1 && !loan->is_lent)
-        wsr_pool_lend_block(loan);
-    return is_done;
-}
-
 /* Parse the data that lies in a block of its own. False: the consumer is behind, and the block is *@buffer now, with
  * what was that before behind it in the backlog. */
 static bool parse_block(struct wsr_conn *c, const struct wsr_tls_event *event, struct wsr_loan **buffer)
@@ -167,7 +158,7 @@ static bool parse_block(struct wsr_conn *c, const struct wsr_tls_event *event, s
     block->filled = block->parsed + (uint32_t)event->data.len;
     block->sealed_at = block->sealed_end = 0;
     block->is_opened = true;
-    if (parse_opened(c, block) || !wsr_conn_is_reading(c)) {
+    if (wsr_conn_parse(c, block) || !wsr_conn_is_reading(c)) {
         wsr_pool_unuse(block);
         return true;
     }
@@ -208,7 +199,7 @@ static bool parse_sealed(struct wsr_conn *c, struct wsr_loan **at)
         begin_opening(*at);
     for (;;) {
         struct wsr_loan *buffer = *at;
-        if (buffer->parsed < buffer->filled && !parse_opened(c, buffer))
+        if (buffer->parsed < buffer->filled && !wsr_conn_parse(c, buffer))
             return false;
         if (buffer->sealed_at == buffer->sealed_end || !wsr_conn_is_reading(c))
             return true;

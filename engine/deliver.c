@@ -58,6 +58,8 @@ static void lend_buffer(struct wsr_deliver *deliver, struct wsr_loan *buffer)
         newest->until = deliver->events.write;
     } else {
         wsr_pool_use(buffer);
+        if (WSR_UNLIKELY(buffer->is_block) && !buffer->is_lent)     /* a record of TLS */
+            wsr_pool_lend_block(buffer);
         lend(deliver, buffer);
     }
 }

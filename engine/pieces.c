@@ -120,7 +120,9 @@ bool wsr_pieces_add(struct wsr_pool *pool, struct wsr_loan **list, struct wsr_lo
                     uint64_t left)
 {
     assert(bytes.len > 0);
-    bool is_kept = buffer != NULL && bytes.len >= wsr_pool_buffer_bytes(pool) / 2 && wsr_pool_is_ample(pool);
+    /* A record of TLS that an event has lent counts as lent until it comes home, and the rest may wait for that. */
+    bool may_keep = buffer != NULL && !buffer->is_lent;
+    bool is_kept = may_keep && bytes.len >= wsr_pool_buffer_bytes(pool) / 2 && wsr_pool_is_ample(pool);
     if (!is_kept)
         return copy_in(pool, list, bytes, left);
     if (!append(pool, list, buffer, bytes))
