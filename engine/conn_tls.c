@@ -257,10 +257,14 @@ static struct wsr_chunk *chunk_with_room(struct wsr_conn *c, size_t room)
     return chunk;
 }
 
-/* Seal all of @parts. Returns false without memory. */
+/* So much is sealed at a time, in whole records: what gathers behind it can still be overtaken by a Pong, and a large
+ * message is neither in memory twice nor credited only as a whole. A chunk of the slab holds it. */
+#define SEAL_BYTES (3 * WSR_TLS_PLAIN_MAX)
+
+/* Seal @parts, or SEAL_BYTES of them. Returns false without memory. */
 static bool seal(struct wsr_conn *c, struct iovec *parts, size_t parts_count)
 {
-    for (size_t first = 0; first < parts_count;) {
+    for (size_t first = 0; first < parts_count && c->tls->plain_bytes < SEAL_BYTES;) {
         struct iovec record[WSR_DRIVER_PARTS_MAX];
         size_t bytes, count = cut_record(parts, parts_count, &first, record, &bytes);
         struct wsr_chunk *chunk = chunk_with_room(c, wsr_tls_sealed_max(&c->tls->tls, bytes));
