@@ -16,8 +16,9 @@ struct wsr_chunk *wsr_conn_close_frame(struct wsr_conn *c, uint16_t code, struct
 void wsr_conn_last_byte_left(struct wsr_conn *c)
 {
     bool has_ended = (c->marks & MARK_INPUT_ENDED) != 0;
+    uint64_t patience_ns = has_ended ? PONG_PATIENCE_NS : c->host->fin_timeout_ns;
     if (c->tls != NULL && c->end_errno == 0 && wsr_conn_say_goodbye(c)) {
-        wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
+        wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, patience_ns));
         return;
     }
     if (has_ended && ((c->marks & MARK_FAILED) || c->end_errno != 0 || wsr_conn_is_sent(c))) {
@@ -26,15 +27,22 @@ void wsr_conn_last_byte_left(struct wsr_conn *c)
     }
     /* A failing Close must arrive before a reset could destroy it (CLOSE-30); a clean end is the server's to begin, as
      * RFC 6455 7.1.1 asks, so that it and not this side keeps the TIME_WAIT. */
-    if (c->marks & MARK_FAILED)
+    if (c->marks & MARK_FAILED) {
         c->host->driver->ops->shutdown(c->host->driver, c->file);
+        c->marks |= MARK_SEND_BROKEN;       /* or TLS would answer a KeyUpdate that comes now */
+    }
     /* Only Pongs can be left, to Pings before the server's Close: RFC 6455 5.5.2 wants them sent, if they are taken. */
-    wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, has_ended ? PONG_PATIENCE_NS : c->host->fin_timeout_ns));
+    wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, patience_ns));
 }
 
 bool wsr_conn_handshake_is_over(const struct wsr_conn *c)
 {
     return c->state == WSR_CONN_CLOSING && c->session.state == WSR_SESSION_CLOSED;
+}
+
+bool wsr_conn_is_settled(const struct wsr_conn *c)
+{
+    return wsr_conn_handshake_is_over(c) && (c->marks & MARK_CLOSE_LEFT);
 }
 
 /* Queue @frame, which may be NULL without memory: then the end comes by the timer, or at once when it is the last

@@ -101,6 +101,8 @@ struct wsr_chunk *wsr_conn_control_frame(struct wsr_conn *conn, enum wsr_opcode 
 /* A Close frame with @code (0 = empty) and @reason; NULL without memory. */
 struct wsr_chunk *wsr_conn_close_frame(struct wsr_conn *conn, uint16_t code, struct wsr_bytes reason);
 bool wsr_conn_handshake_is_over(const struct wsr_conn *conn);
+/* The same, and our Close was taken by the kernel: whatever comes now changes nothing (CLOSE-24, CLOSE-29). */
+bool wsr_conn_is_settled(const struct wsr_conn *conn);
 void wsr_conn_last_byte_left(struct wsr_conn *conn);
 void wsr_conn_close_failed(struct wsr_conn *conn);
 void wsr_conn_session_failed(struct wsr_conn *conn, const struct wsr_session_event *event);

@@ -213,7 +213,7 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
         if (!wsr_conn_is_reading(c))
             return;
     }
-    if (c->tls != NULL && wsr_conn_tls_is_over(c)) {
+    if (c->tls != NULL && wsr_conn_tls_is_over(c) && !wsr_conn_is_settled(c)) {
         wsr_conn_fail(c, WSR_STAGE_TLS, 0, "");     /* which was noted before */
         return;
     }

@@ -29,7 +29,9 @@ static void take_output(struct wsr_conn *c)
     struct wsr_bytes output = wsr_tls_output(&c->tls->tls);
     if (WSR_LIKELY(output.len == 0))
         return;
-    struct wsr_chunk *chunk = (c->marks & MARK_SEND_BROKEN) ? NULL : wsr_slab_take_control(c->host->slab, output.len);
+    struct wsr_chunk *chunk = NULL;
+    if (!(c->marks & MARK_SEND_BROKEN) && !c->tls->has_ended)
+        chunk = wsr_slab_take_control(c->host->slab, output.len);
     if (chunk != NULL) {
         memcpy(chunk->data, output.data, output.len);
         chunk->used = (uint32_t)output.len;
@@ -56,8 +58,15 @@ enum wsr_stage wsr_conn_tls_stage(const struct wsr_conn *c)
 
 void wsr_conn_tls_failed(struct wsr_conn *c, int system_errno, const char *text)
 {
-    wsr_conn_note_failure(c, wsr_conn_tls_stage(c), system_errno, text);
     wsr_conn_release_backlog(c);
+    if (wsr_conn_is_settled(c)) {
+        take_output(c);
+        /* After a rule was broken, the server's FIN is still awaited, so that our Close arrives (CLOSE-30). */
+        if (!(c->marks & MARK_FAILED))
+            c->marks |= MARK_INPUT_ENDED;
+        return;
+    }
+    wsr_conn_note_failure(c, wsr_conn_tls_stage(c), system_errno, text);
     take_output(c);
     if (wsr_queue_is_empty(&c->tls->sealed) || (c->marks & MARK_SEND_BROKEN))
         wsr_conn_fail(c, wsr_conn_tls_stage(c), system_errno, text);
@@ -324,10 +333,12 @@ struct wsr_queue_credit wsr_conn_sealed_landed(struct wsr_conn *c, uint64_t byte
 
 bool wsr_conn_say_goodbye(struct wsr_conn *c)
 {
-    if (c->marks & MARK_SEND_BROKEN)
+    /* Pongs, to Pings before the server's Close, go before it. */
+    if ((c->marks & MARK_SEND_BROKEN) || !wsr_queue_is_empty(&c->queue))
         return false;
     wsr_tls_close(&c->tls->tls);
     take_output(c);
+    c->tls->has_ended = true;
     return !wsr_queue_is_empty(&c->tls->sealed);
 }
 
