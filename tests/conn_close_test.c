@@ -136,10 +136,12 @@ static void a_pong_behind_our_close_holds_up_nothing(void **state)
 {
     static const struct world_scene scenes[] = {
         { .name = "asked for after our Close", .script = OPENED "window 8; expect close; ping x; wait 5; close 1000; "
-          "fin", .on_open = "close 1000", .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n" },
+          "fin", .on_open = "close 1000", .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n",
+          .plain = "the window counts bytes of the wire" },
         { .name = "the same, no FIN", .script = OPENED "window 8; expect close; ping x; wait 5; close 1000",
           .on_open = "close 1000", .events = "open\nclose 1000 clean\n", .peer = REQUEST "close 1000\nend\n",
-          .least_ms = 2000 },
+          .least_ms = 2000,
+          .plain = "the window counts bytes of the wire" },
         { .name = "taken, and the end behind it", .script = OPENED "expect close; wait 5; cork; ping x; close 1000; "
           "uncork; fin", .on_open = "close 1000", .events = "open\nclose 1000 clean\n",
           .peer = REQUEST "close 1000\npong 1 x\nend\n", .least_ms = 5 },
@@ -148,7 +150,8 @@ static void a_pong_behind_our_close_holds_up_nothing(void **state)
           .peer = REQUEST "close 1000\npong 1 x\nend\n", .least_ms = 20 },
         { .name = "behind a message", .script = OPENED "stop; wait 5; ping x; wait 5; window 15; expect close; "
           "close 1000; fin", .on_open = "text a; close 1000", .events = "open\nclose 1000 clean\n",
-          .peer = REQUEST "text 1 a\nclose 1000\nend\n" },
+          .peer = REQUEST "text 1 a\nclose 1000\nend\n",
+          .plain = "the window counts bytes of the wire" },
     };
     (void)state;
     world_play(scenes, COUNT(scenes));
@@ -347,8 +350,9 @@ static void what_landed_short_is_cut_behind_its_frame(struct world *world)
 static void dropped_messages_stay_counted(void **state)
 {
     (void)state;
-    world_each_seed(what_landed_short_is_cut_behind_its_frame, NULL);
-    assert_true(dropped_count > 0);
+    /* The window counts bytes of the wire. */
+    world_each_plain_seed(what_landed_short_is_cut_behind_its_frame, NULL);
+    assert_true(dropped_count > 0 || !world_has_seed(WORLD_WS, world_seeds_first()));
     world_each_seed(what_the_kernel_was_not_given_is_dropped, NULL);
     world_each_seed(unsent_messages_are_dropped_when_the_server_closes, NULL);
 }

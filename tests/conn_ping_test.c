@@ -250,7 +250,8 @@ static void open_keeping(struct world *world, const char *script, uint32_t flags
     struct wsr_socket *socket;
     options.flags = flags;
     sim_script(world->sim, script);
-    assert_int_equal(wsr_socket_open(world->engine, WORLD_URL, WSR_ZSTRING, NULL, 0, &options, &socket), 0);
+    assert_int_equal(wsr_socket_open(world->engine, world_url(world, WORLD_URL), WSR_ZSTRING, NULL, 0, &options,
+                                     &socket), 0);
     world_adopt(world, socket);
 }
 

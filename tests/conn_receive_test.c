@@ -427,7 +427,7 @@ static void message_fields(struct world *world)
     wsr_socket_set_binary_type(socket, WSR_ARRAYBUFFER);
     wsr_socket_set_binary_type(socket, (enum wsr_binary_type)7);
     assert_int_equal(wsr_socket_binary_type(socket), WSR_ARRAYBUFFER);
-    assert_string_equal(wsr_socket_origin(socket), "ws://10.0.0.1:9001");
+    assert_string_equal(wsr_socket_origin(socket), world_url(world, "ws://10.0.0.1:9001"));
     world_run_to_end(world);
     wsr_socket_set_binary_type(socket, WSR_BLOB);
     assert_int_equal(wsr_socket_binary_type(socket), WSR_BLOB);

@@ -104,7 +104,7 @@ static void masks(void **state)
 /* BUF-01: neither the request nor Ping, Pong and Close count, nor does a frame's header. */
 static void only_payload_is_counted(struct world *world)
 {
-    sim_script(world->sim, "stop; accept; wait 50; read; upgrade; stop; cork; pings 5; uncork; wait 5000; read; "
+    sim_script(world->sim, "stop; accept; early; wait 50; read; upgrade; stop; cork; pings 5; uncork; wait 5000; read; "
                "expect close; close 1000; fin");
     world_connect(world);
     struct wsr_socket *socket = world->sockets[0].socket;

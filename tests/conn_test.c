@@ -247,7 +247,8 @@ static void anything(struct world *world, unsigned steps)
             struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
             struct wsr_socket *probe;
             /* The slot of a destroyed socket may still be finishing: then the call says so. */
-            int rc = wsr_socket_open(world->engine, WORLD_URL, WSR_ZSTRING, NULL, 0, &options, &probe);
+            int rc = wsr_socket_open(world->engine, world_url(world, WORLD_URL), WSR_ZSTRING, NULL, 0, &options,
+                                     &probe);
             if (rc == 0)
                 world_adopt(world, probe);
             else

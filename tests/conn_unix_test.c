@@ -338,7 +338,8 @@ static unsigned connect_virtually(struct world *world)
     struct wsr_socket *socket;
     struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
     options.connect_to = "unix:/run/feed";
-    assert_int_equal(wsr_socket_open(world->engine, WORLD_URL, WSR_ZSTRING, NULL, 0, &options, &socket), 0);
+    assert_int_equal(wsr_socket_open(world->engine, world_url(world, WORLD_URL), WSR_ZSTRING, NULL, 0, &options,
+                                     &socket), 0);
     return world_adopt(world, socket);
 }
 

@@ -22,7 +22,8 @@ static struct wsr_socket *open_cut(struct world *world, uint64_t fragment_bytes)
     struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
     struct wsr_socket *socket;
     options.fragment_bytes = fragment_bytes;
-    assert_int_equal(wsr_socket_open(world->engine, WORLD_URL, WSR_ZSTRING, NULL, 0, &options, &socket), 0);
+    assert_int_equal(wsr_socket_open(world->engine, world_url(world, WORLD_URL), WSR_ZSTRING, NULL, 0, &options,
+                                     &socket), 0);
     unsigned index = world_adopt(world, socket);
     while (!world->sockets[index].opened)
         world_wait(world);

@@ -170,11 +170,12 @@ static void messages(void **state)
     static const struct wsr_engine_options small_buffers = { .size = sizeof small_buffers, .buffers_count = 64,
                                                              .buffer_bytes = 256 };
     (void)state;
-    world_each_seed(all_is_counted, NULL);
-    world_each_seed(copies_are_told_from_loans, &small_buffers);
-    world_each_seed(an_unfinished_message_does_not_count, NULL);
-    world_each_seed(what_the_kernel_has_is_counted, NULL);
-    world_each_seed(nothing_counts_after_close, NULL);
+    /* Bytes of the wire, the operations and the memory that they take: over TLS in conn_tls_test. */
+    world_each_plain_seed(all_is_counted, NULL);
+    world_each_plain_seed(copies_are_told_from_loans, &small_buffers);
+    world_each_plain_seed(an_unfinished_message_does_not_count, NULL);
+    world_each_plain_seed(what_the_kernel_has_is_counted, NULL);
+    world_each_plain_seed(nothing_counts_after_close, NULL);
 }
 
 /* ---- Opening ---- */
@@ -276,9 +277,10 @@ static void a_failed_opening_is_counted(struct world *world)
 static void opening(void **state)
 {
     (void)state;
-    world_each_seed(phases_are_timed, NULL);
-    world_each_seed(long_phases_are_timed, NULL);
-    world_each_seed(a_failed_opening_is_counted, NULL);
+    /* TLS is a phase of its own: conn_tls_test. */
+    world_each_plain_seed(phases_are_timed, NULL);
+    world_each_plain_seed(long_phases_are_timed, NULL);
+    world_each_plain_seed(a_failed_opening_is_counted, NULL);
 }
 
 /* ---- Moments ---- */
@@ -365,7 +367,7 @@ static void a_flood_is_counted(struct world *world)
 static void pings(void **state)
 {
     (void)state;
-    world_each_seed(a_round_trip_is_timed, NULL);
+    world_each_plain_seed(a_round_trip_is_timed, NULL);     /* counts bytes of the wire */
     world_each_seed(a_long_round_trip_is_timed, NULL);
     world_each_seed(a_flood_is_counted, NULL);
 }

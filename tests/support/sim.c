@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tests/support/sim_ktls.h"
+#include "tests/support/sim_tls.h"
 
 #define FILES_MAX 256
 #define SCRIPTS_MAX 256
@@ -76,6 +77,8 @@ struct sim {
     unsigned refused_options;
     int refused_level, refused_name, refused_option_errno;
     bool renews_keys;
+    bool speaks_tls;
+    struct tls_server *server;         /* NULL = as the seed decides */
     struct wsr_driver_setup last_setup;
     struct wsr_driver_counts counts;
     struct sim_counts seen;
@@ -269,7 +272,10 @@ static void connect_file(struct wsr_driver *driver, wsr_file index, const struct
     memcpy(&file->address_copy, address, address_bytes);
     unsigned connection = sim->connections_count++;
     unsigned script = connection < sim->scripts_count ? connection : sim->scripts_count - 1;
-    sim->peers[connection] = sim_peer_create(sim, sim->scripts[script]);
+    struct tls_server *server = sim->server;
+    if (sim->speaks_tls && server == NULL)
+        server = sim_tls_server((unsigned)sim_random(sim, SIM_TLS_SERVERS_COUNT));
+    sim->peers[connection] = sim_peer_create(sim, sim->scripts[script], server, sim->server == NULL);
     file->peer = sim->peers[connection];
     sim_peer_run(file->peer);
 }
@@ -847,6 +853,13 @@ void sim_script(struct sim *sim, const char *steps)
     sim->scripts[sim->scripts_count++] = strdup(steps);
 }
 
+void sim_speak_tls(struct sim *sim, struct tls_server *server)
+{
+    sim->speaks_tls = true;
+    sim->server = server;
+    sim_tls_seed(sim->seed);
+}
+
 static const struct sim_peer *peer_at(const struct sim *sim, unsigned index)
 {
     if (index >= sim->connections_count)
@@ -857,6 +870,11 @@ static const struct sim_peer *peer_at(const struct sim *sim, unsigned index)
 const char *sim_log(const struct sim *sim, unsigned index)
 {
     return (const char *)peer_at(sim, index)->log.data;
+}
+
+const struct tls_server_link *sim_tls_link(const struct sim *sim, unsigned index)
+{
+    return peer_at(sim, index)->link;
 }
 
 const char *sim_request(const struct sim *sim, unsigned index)

@@ -7,6 +7,8 @@
 #include "engine/driver.h"
 
 struct sim;
+struct tls_server;
+struct tls_server_link;
 
 /* Fails the running cmocka test, naming the seed. */
 void sim_fail(const struct sim *sim, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
@@ -46,8 +48,25 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *   slow N                 take N bytes a millisecond
  *   parts                  from now on the client may send messages in several frames: "part N" is logged for each but
  *                          the last
+ *
+ * With TLS all steps behind accept, or behind a proxy's part, wait for the end of the handshake. fin is preceded by
+ * close_notify, or not, as the seed decides. And:
+ *
+ *   early                  do not wait for it: what is sent before it goes as it is
+ *   tls                    from now on what the client does in TLS is logged too: "secured NAME PROTOCOLS", "alert N",
+ *                          "close_notify"
+ *   expect KIND            * also: secured alert close_notify
+ *   update [ask]           renew our keys (TLS 1.3), and ask the client to do the same
+ *   tickets N, renegotiate send tickets (TLS 1.3), or a HelloRequest (TLS 1.2)
+ *   notify                 send close_notify
+ *   wire HEX               send bytes that are not sealed
  */
 void sim_script(struct sim *sim, const char *steps);
+/* The peers of all further connections speak TLS as @server does, which lives longer; NULL = each as one of
+ * sim_tls_server(), and sends tickets and new keys when it likes, as the seed decides. */
+void sim_speak_tls(struct sim *sim, struct tls_server *server);
+/* The server's end of connection @index; NULL before the client began. */
+const struct tls_server_link *sim_tls_link(const struct sim *sim, unsigned index);
 
 /* What the peer of connection @index saw, a line each: "request GET /", "text 5 hello", "close 1000 bye", "fin"
  * (shutdown),

@@ -12,9 +12,10 @@
 
 #define NS_PER_MS 1000000ull
 #define PAYLOAD_LOGGED_MAX 40
+#define TLS_HANDSHAKE 22               /* ContentType of the first record */
 
 static const char *const seen_names[SIM_SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close",
-    "fin", "end", "greeting", "credentials", "connect", "part" };
+    "fin", "end", "greeting", "credentials", "connect", "part", "secured", "alert", "close_notify" };
 
 static void append(struct sim_buffer *buffer, const void *data, size_t len)
 {
@@ -46,6 +47,9 @@ static void log_line(struct sim_peer *peer, enum sim_seen seen, const char *form
 {
     char line[256];
     va_list list;
+    peer->seen[seen]++;
+    if (seen >= SIM_SECURED && !peer->tells_tls)
+        return;
     va_start(list, format);
     vsnprintf(line, sizeof line, format, list);
     va_end(list);
@@ -57,7 +61,6 @@ static void log_line(struct sim_peer *peer, enum sim_seen seen, const char *form
     peer->lines[peer->lines_count++] = (struct sim_line){ sim_now(peer->sim), peer->log.bytes };
     append(&peer->log, line, strlen(line));
     append(&peer->log, "\n", 1);
-    peer->seen[seen]++;
 }
 
 /* ---- To the client ---- */
@@ -76,10 +79,8 @@ static void add_piece(struct sim_peer *peer, size_t len)
     peer->uncut -= len;
 }
 
-static void cut_pieces(struct sim_peer *peer)
+static void cut_now(struct sim_peer *peer)
 {
-    if (peer->corked)
-        return;
     uint64_t style = peer->cut != 0 ? 0 : sim_random(peer->sim, 4);
     while (peer->uncut > 0) {
         uint64_t len = peer->cut;
@@ -93,10 +94,67 @@ static void cut_pieces(struct sim_peer *peer)
     }
 }
 
+/* What the server has for the client goes onto the wire. */
+static void send_sealed(struct sim_peer *peer)
+{
+    size_t len = tls_server_waiting(peer->link);
+    uint8_t *bytes = malloc(len + 1);
+    if (bytes == NULL || tls_server_take(peer->link, bytes, len) != len)
+        abort();
+    append(&peer->out, bytes, len);
+    free(bytes);
+    peer->uncut += len;
+    cut_now(peer);
+}
+
+/* Whatever a server may do between two records. */
+static void follow_whims(struct sim_peer *peer)
+{
+    if (!peer->has_whims || SSL_version(peer->link->ssl) != TLS1_3_VERSION)
+        return;
+    uint64_t whim = sim_random(peer->sim, 32);
+    if (whim < 2)
+        tls_server_update_keys(peer->link, whim == 0);
+    else if (whim == 2)
+        tls_server_send_tickets(peer->link, 1);
+}
+
+/* Seal what has gathered, in records as large as the seed wants them. */
+static void seal_plain(struct sim_peer *peer)
+{
+    size_t len = peer->plain.bytes, record_bytes = 0;
+    if (len == 0 || peer->link->state == TLS_SERVER_FAILED)
+        return;
+    if (peer->has_notified)
+        sim_fail(peer->sim, "the script sends data behind its close_notify");
+    uint64_t style = sim_random(peer->sim, 8);
+    if (style == 0)
+        record_bytes = 1 + (size_t)sim_random(peer->sim, len < 16384 ? len : 16384);
+    else if (style == 1 && len < 200)
+        record_bytes = 1 + (size_t)sim_random(peer->sim, 3);
+    follow_whims(peer);
+    tls_server_write(peer->link, peer->plain.data, len, record_bytes);
+    peer->plain.bytes = 0;
+    send_sealed(peer);
+}
+
+static void cut_pieces(struct sim_peer *peer)
+{
+    if (peer->corked)
+        return;
+    seal_plain(peer);
+    cut_now(peer);
+}
+
+static bool is_secured(const struct sim_peer *peer)
+{
+    return peer->link != NULL && peer->link->state != TLS_SERVER_SHAKING;
+}
+
 static void tell(struct sim_peer *peer, const void *data, size_t len)
 {
-    append(&peer->out, data, len);
-    peer->uncut += len;
+    append(is_secured(peer) ? &peer->plain : &peer->out, data, len);
+    peer->uncut += is_secured(peer) ? 0 : len;
     cut_pieces(peer);
 }
 
@@ -202,7 +260,8 @@ static void tell_close(struct sim_peer *peer, const char *arguments)
     tell_frame(peer, 8, payload, 2 + len);
 }
 
-static void tell_hex(struct sim_peer *peer, const char *hex)
+/* @is_bare: as they are, whatever TLS says. */
+static void tell_hex(struct sim_peer *peer, const char *hex, bool is_bare)
 {
     uint8_t bytes[1024];
     size_t len = 0;
@@ -214,7 +273,13 @@ static void tell_hex(struct sim_peer *peer, const char *hex)
         hex++;
     }
     peer->has_ended_saying = true;
-    tell(peer, bytes, len);
+    if (!is_bare) {
+        tell(peer, bytes, len);
+        return;
+    }
+    append(&peer->out, bytes, len);
+    peer->uncut += len;
+    cut_now(peer);
 }
 
 static void tell_http(struct sim_peer *peer, const char *text)
@@ -251,6 +316,8 @@ static void read_request(struct sim_peer *peer, const char *text)
     char *version = strstr(line, " HTTP/1.1");
     if (version == NULL || key == NULL)
         sim_fail(peer->sim, "not an upgrade request: %s", text);
+    if (peer->server != NULL && peer->link == NULL)
+        sim_fail(peer->sim, "a request without TLS: %s", text);
     *version = '\0';
     snprintf(peer->key, sizeof peer->key, "%.24s", key + 19);
     log_line(peer, SIM_REQUEST, "request %s", line);
@@ -453,6 +520,50 @@ static void parse_input(struct sim_peer *peer)
         peer->parsed += bytes;
 }
 
+/* ---- TLS ---- */
+
+static void note_secured(struct sim_peer *peer)
+{
+    const struct tls_server_link *link = peer->link;
+    if (peer->seen[SIM_SECURED] == 0 && (link->state == TLS_SERVER_OPEN || link->state == TLS_SERVER_CLOSED))
+        log_line(peer, SIM_SECURED, "secured %s %s", link->has_server_name ? link->server_name : "-",
+                 link->protocols);
+}
+
+/* What a server cannot bear, but for a client's alert, is in the log whether it is asked for or not. */
+static void note_alerts(struct sim_peer *peer, enum tls_server_state before)
+{
+    const struct tls_server_link *link = peer->link;
+    if (link->state == TLS_SERVER_CLOSED && before != TLS_SERVER_CLOSED)
+        log_line(peer, SIM_NOTIFY, "close_notify");
+    else if (link->alert_received > 0 && link->alert_received != peer->alert_noted)
+        log_line(peer, SIM_ALERT, "alert %d", link->alert_received);
+    else if (link->state == TLS_SERVER_FAILED && before != TLS_SERVER_FAILED)
+        log_line(peer, SIM_END, "TLS failed: %s", link->failure);
+    peer->alert_noted = link->alert_received;
+}
+
+/* The client's bytes, from the wire to where the script finds them. */
+static void take_in(struct sim_peer *peer, const uint8_t *data, size_t len)
+{
+    bool is_new = peer->parsed == peer->in.bytes;
+    if (peer->link == NULL && peer->server != NULL && is_new && len > 0 && data[0] == TLS_HANDSHAKE)
+        peer->link = tls_server_accept(peer->server);
+    if (peer->link == NULL) {
+        append(&peer->in, data, len);
+        parse_input(peer);
+        return;
+    }
+    enum tls_server_state before = peer->link->state;
+    tls_server_feed(peer->link, data, len);
+    note_secured(peer);
+    append(&peer->in, peer->link->received + peer->opened, peer->link->received_bytes - peer->opened);
+    peer->opened = peer->link->received_bytes;
+    parse_input(peer);
+    note_alerts(peer, before);
+    send_sealed(peer);
+}
+
 void sim_peer_take(struct sim_peer *peer, const uint8_t *data, size_t len)
 {
     if (peer->window != WSR_NEVER)
@@ -464,9 +575,15 @@ void sim_peer_take(struct sim_peer *peer, const uint8_t *data, size_t len)
         }
         return;
     }
-    append(&peer->in, data, len);
-    parse_input(peer);
+    take_in(peer, data, len);
     sim_peer_run(peer);
+}
+
+/* A part of a frame, or of a record. */
+static bool has_torn(const struct sim_peer *peer)
+{
+    return peer->parsed < peer->in.bytes || (peer->link != NULL && peer->link->state != TLS_SERVER_FAILED &&
+                                             SSL_has_pending(peer->link->ssl) == 1);
 }
 
 size_t sim_peer_window(const struct sim_peer *peer)
@@ -482,7 +599,7 @@ void sim_peer_client_shut(struct sim_peer *peer)
 
 void sim_peer_client_closed(struct sim_peer *peer)
 {
-    if (peer->parsed < peer->in.bytes && !peer->gone && !sim_peer_is_reset(peer))
+    if (has_torn(peer) && !peer->gone && !sim_peer_is_reset(peer))
         log_line(peer, SIM_REQUEST, "torn frame");
     log_line(peer, SIM_END, "end");
     sim_peer_run(peer);
@@ -539,6 +656,46 @@ static bool is_step(const char *step, const char *name, const char **argument)
     return true;
 }
 
+static void notify(struct sim_peer *peer)
+{
+    if (peer->has_notified || peer->link->state == TLS_SERVER_FAILED)
+        return;
+    seal_plain(peer);
+    tls_server_close(peer->link);
+    peer->has_notified = true;
+    send_sealed(peer);
+}
+
+/* Steps about TLS, which there is unless nobody waits for it. Returns 1 done, -1 not one of these. */
+static int do_tls_step(struct sim_peer *peer, const char *step)
+{
+    const char *argument;
+    if (is_step(step, "early", &argument)) {
+        peer->is_early = true;
+    } else if (is_step(step, "tls", &argument)) {
+        peer->tells_tls = true;
+    } else if (is_step(step, "notify", &argument)) {
+        notify(peer);
+    } else if (is_step(step, "wire", &argument)) {
+        tell_hex(peer, argument, true);
+    } else if (is_step(step, "update", &argument)) {
+        seal_plain(peer);
+        tls_server_update_keys(peer->link, *argument != '\0');
+        send_sealed(peer);
+    } else if (is_step(step, "tickets", &argument)) {
+        seal_plain(peer);
+        tls_server_send_tickets(peer->link, (unsigned)strtoul(argument, NULL, 10));
+        send_sealed(peer);
+    } else if (is_step(step, "renegotiate", &argument)) {
+        seal_plain(peer);
+        tls_server_renegotiate(peer->link);
+        send_sealed(peer);
+    } else {
+        return -1;
+    }
+    return 1;
+}
+
 /* Steps about the connection. Returns 1 done, 0 waits, -1 not one of these. */
 static int do_connection_step(struct sim_peer *peer, const char *step)
 {
@@ -554,6 +711,8 @@ static int do_connection_step(struct sim_peer *peer, const char *step)
     } else if (is_step(step, "wait", &argument)) {
         peer->resume_ns = sim_now(peer->sim) + strtoull(argument, NULL, 10) * NS_PER_MS;
     } else if (is_step(step, "fin", &argument)) {
+        if (peer->has_whims && is_secured(peer) && sim_random(peer->sim, 2) == 0)
+            notify(peer);
         peer->fin_ns = ending_moment(peer);
     } else if (is_step(step, "gone", &argument)) {
         peer->fin_ns = ending_moment(peer);
@@ -613,7 +772,7 @@ static int do_sending_step(struct sim_peer *peer, const char *step)
     } else if (is_step(step, "fragments", &argument) || is_step(step, "open-end", &argument)) {
         tell_fragments(peer, argument, step[0] == 'f');
     } else if (is_step(step, "raw", &argument)) {
-        tell_hex(peer, argument);
+        tell_hex(peer, argument, false);
     } else if (is_step(step, "cut", &argument)) {
         peer->cut = strcmp(argument, "whole") == 0 ? SIM_WHOLE : strtoull(argument, NULL, 10);
     } else if (is_step(step, "echo", &argument)) {
@@ -634,6 +793,28 @@ static int do_sending_step(struct sim_peer *peer, const char *step)
     return 1;
 }
 
+/* With TLS, what is behind accept is behind the handshake; a proxy's part is before it. */
+static bool awaits_tls(const struct sim_peer *peer, const char *step)
+{
+    if (peer->server == NULL || peer->is_early || !peer->answered || strcmp(step, "early") == 0)
+        return false;
+    if (peer->link != NULL)
+        return peer->link->state == TLS_SERVER_SHAKING;
+    return peer->seen[SIM_GREETING] + peer->seen[SIM_CONNECT] == 0;
+}
+
+static int do_step(struct sim_peer *peer, const char *step)
+{
+    int done = do_connection_step(peer, step);
+    if (done < 0)
+        done = do_sending_step(peer, step);
+    if (done < 0)
+        done = do_tls_step(peer, step);
+    if (done < 0 && *step != '\0')
+        sim_fail(peer->sim, "unknown step '%s'", step);
+    return done;
+}
+
 void sim_peer_run(struct sim_peer *peer)
 {
     uint64_t now_ns = sim_now(peer->sim);
@@ -651,14 +832,11 @@ void sim_peer_run(struct sim_peer *peer)
         size_t len = strcspn(step, ";");
         char end = step[len];
         step[len] = '\0';
-        int done = do_connection_step(peer, step);
-        if (done < 0)
-            done = do_sending_step(peer, step);
-        if (done < 0 && len > 0)
-            sim_fail(peer->sim, "unknown step '%s'", step);
+        int done = awaits_tls(peer, step) ? 0 : do_step(peer, step);
         step[len] = end;
-        if (done != 0)
-            peer->next_step = step + len + (end == ';');
+        if (done == 0)
+            return;
+        peer->next_step = step + len + (end == ';');
     }
 }
 
@@ -721,12 +899,14 @@ bool sim_peer_has_ended(const struct sim_peer *peer)
     return peer->fin_ns != 0 && peer->fin_ns <= sim_now(peer->sim);
 }
 
-struct sim_peer *sim_peer_create(struct sim *sim, const char *script)
+struct sim_peer *sim_peer_create(struct sim *sim, const char *script, struct tls_server *server, bool has_whims)
 {
     struct sim_peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL)
         abort();
     peer->sim = sim;
+    peer->server = server;
+    peer->has_whims = has_whims && server != NULL;
     peer->script = peer->next_step = strdup(script);
     peer->window = WSR_NEVER;
     append(&peer->log, "", 0);
@@ -738,6 +918,8 @@ struct sim_peer *sim_peer_create(struct sim *sim, const char *script)
 
 void sim_peer_free(struct sim_peer *peer)
 {
+    tls_server_drop(peer->link);
+    free(peer->plain.data);
     free(peer->parts.data);
     free(peer->script);
     free(peer->out.data);

@@ -3,10 +3,12 @@
 #define SIM_PEER_H
 
 #include "tests/support/sim.h"
+#include "tests/support/tls_server.h"
 
 enum sim_seen {
     SIM_REQUEST, SIM_TEXT, SIM_BINARY, SIM_PING, SIM_PONG, SIM_CLOSE, SIM_FIN, SIM_END,
-    SIM_GREETING, SIM_CREDENTIALS, SIM_CONNECT, SIM_PART, SIM_SEEN_COUNT
+    SIM_GREETING, SIM_CREDENTIALS, SIM_CONNECT, SIM_PART,
+    SIM_SECURED, SIM_ALERT, SIM_NOTIFY, SIM_SEEN_COUNT
 };
 
 struct sim_piece {
@@ -58,6 +60,15 @@ struct sim_peer {
     struct sim_buffer parts;           /* of the message under way */
     uint8_t parts_opcode;              /* 0 = none is under way */
     struct sim_buffer options;         /* that the client has set on its socket, a line each */
+    struct tls_server *server;         /* NULL = no TLS */
+    struct tls_server_link *link;      /* NULL = the client has not begun */
+    bool has_whims;                    /* the server renews keys and sends tickets when it likes */
+    bool tells_tls;                    /* what TLS does is logged */
+    bool is_early;                     /* the script does not wait for the handshake */
+    bool has_notified;                 /* close_notify was sent */
+    size_t opened;                     /* of what the link received, in in */
+    int alert_noted;                   /* the last alert that was logged */
+    struct sim_buffer plain;           /* to the client, to be sealed with the next cut */
     struct sim_buffer log;
     struct sim_buffer said;            /* its messages, a line each as world.c logs them */
     bool has_ended_saying;             /* a Close, or bytes that may be anything */
@@ -67,7 +78,8 @@ struct sim_peer {
 
 #define SIM_WHOLE UINT64_MAX
 
-struct sim_peer *sim_peer_create(struct sim *sim, const char *script);
+/* @server, if not NULL, is between the wire and the script. */
+struct sim_peer *sim_peer_create(struct sim *sim, const char *script, struct tls_server *server, bool has_whims);
 void sim_peer_free(struct sim_peer *peer);
 /* Do the steps that can be done now. */
 void sim_peer_run(struct sim_peer *peer);

@@ -12,11 +12,16 @@
 #include <cmocka.h>
 
 #include "engine/engine.h"
+#include "tests/support/sim_tls.h"
 
 #define SEEDS_COUNT 60u
+#define WSS_SEEDS_STEP 12u              /* one in so many for each way of wss: */
+#define WSS_ROWS_STEP 7u                /* and of a table with one seed for each row, one row in so many */
 #define END_MS 200000u
 #define EVENTS_MAX 16
 #define MS 1000000ull
+
+static const char *const way_names[WORLD_WAYS_COUNT] = { "ws", "library", "direct" };
 
 static const char *scene_name;    /* under way: its name goes in the messages */
 
@@ -27,7 +32,9 @@ void world_fail(struct world *world, const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    sim_fail(world->sim, "%s: %s\n---- events:\n%s----", scene_name != NULL ? scene_name : "", text, world->log);
+    sim_fail(world->sim, "%s: %s: %s\n---- events:\n%s---- %s", way_names[world->way],
+             scene_name != NULL ? scene_name : "", text, world->log,
+             world->last_close.text != NULL ? world->last_close.text : "");
 }
 
 /* ---- Events ---- */
@@ -253,6 +260,22 @@ void world_sleep(struct world *world, uint64_t ms)
 
 /* ---- Sockets ---- */
 
+const char *world_url(const struct world *world, const char *url)
+{
+    static char text[2048];
+    const char *host = url + 5;
+    if (world->way == WORLD_WS || strncmp(url, "ws://", 5) != 0)
+        return url;
+    int len = (int)strcspn(host, "/?");
+    const char *name = memchr(host, '@', (size_t)len);
+    name = name != NULL ? name + 1 : host;
+    const char *bracket = memchr(name, ']', (size_t)(host + len - name));
+    bool has_port = memchr(bracket != NULL ? bracket : name, ':',
+                           (size_t)(host + len - (bracket != NULL ? bracket : name))) != NULL;
+    snprintf(text, sizeof text, "wss://%.*s%s%s", len, host, has_port ? "" : ":80", host + len);
+    return text;
+}
+
 unsigned world_adopt(struct world *world, struct wsr_socket *socket)
 {
     if (world->sockets_count == WORLD_SOCKETS_MAX)
@@ -269,7 +292,8 @@ unsigned world_adopt(struct world *world, struct wsr_socket *socket)
 unsigned world_connect_to(struct world *world, const char *url, const char *const *protocols, size_t protocols_count)
 {
     struct wsr_socket *socket;
-    int rc = wsr_socket_open(world->engine, url, WSR_ZSTRING, protocols, protocols_count, NULL, &socket);
+    int rc = wsr_socket_open(world->engine, world_url(world, url), WSR_ZSTRING, protocols, protocols_count, NULL,
+                             &socket);
     if (rc != 0)
         world_fail(world, "wsr_socket_open returned %s: %s", wsr_error_name(rc), wsr_error_text());
     return world_adopt(world, socket);
@@ -278,7 +302,7 @@ unsigned world_connect_to(struct world *world, const char *url, const char *cons
 unsigned world_connect_with(struct world *world, const char *url, const struct wsr_socket_options *options)
 {
     struct wsr_socket *socket;
-    int rc = wsr_socket_open(world->engine, url, WSR_ZSTRING, NULL, 0, options, &socket);
+    int rc = wsr_socket_open(world->engine, world_url(world, url), WSR_ZSTRING, NULL, 0, options, &socket);
     if (rc != 0)
         world_fail(world, "wsr_socket_open returned %s: %s", wsr_error_name(rc), wsr_error_text());
     return world_adopt(world, socket);
@@ -387,9 +411,27 @@ void world_expect_peer(struct world *world, unsigned index, const char *lines)
 
 /* ---- Life ---- */
 
+/* Whoever is trusted, and who carries the records, unless the test says so. */
+static void choose_tls(struct world *world, struct wsr_engine_options *options)
+{
+    if (world->way == WORLD_WS)
+        return;
+    sim_speak_tls(world->sim, NULL);
+    if (options->tls_ca_file == NULL && !(options->flags & WSR_ENGINE_TLS_INSECURE))
+        options->tls_ca_file = sim_tls_ca_file();
+    if (options->tls_records == WSR_TLS_AUTO)
+        options->tls_records = world->way == WORLD_WSS_LIBRARY ? WSR_TLS_LIBRARY : WSR_TLS_DIRECT;
+}
+
 void world_open(struct world *world, uint64_t seed, const struct wsr_engine_options *options)
 {
+    world_open_over(world, seed, options, WORLD_WS);
+}
+
+void world_open_over(struct world *world, uint64_t seed, const struct wsr_engine_options *options, enum world_way way)
+{
     memset(world, 0, sizeof *world);
+    world->way = way;
     log_text(world, "", 0);
     world->sim = sim_create(seed);
     world->dispatches = sim_random(world->sim, 2) == 0;
@@ -409,6 +451,7 @@ void world_open(struct world *world, uint64_t seed, const struct wsr_engine_opti
         copy.buffers_count = 2u << sim_random(world->sim, 4);
     if (copy.buffer_bytes == 0)
         copy.buffer_bytes = 256u << sim_random(world->sim, 5);
+    choose_tls(world, &copy);
     int rc = wsr_engine_create_on(&world->engine, &copy, sim_driver(world->sim));
     if (rc != 0)
         world_fail(world, "wsr_engine_create_on returned %s: %s", wsr_error_name(rc), wsr_error_text());
@@ -435,14 +478,38 @@ uint64_t world_seeds_last(void)
     return count != NULL ? strtoull(count, NULL, 10) : SEEDS_COUNT;
 }
 
-void world_each_seed(void (*test)(struct world *world), const struct wsr_engine_options *options)
+bool world_has_seed(enum world_way way, uint64_t seed)
+{
+    const char *asked = getenv("WSRING_SIM_WAY");
+    if (asked != NULL)
+        return strcmp(asked, way_names[way]) == 0;
+    if (way == WORLD_WS || world_seeds_first() == world_seeds_last())
+        return true;
+    /* Spread, as tests choose their cases by what is left of a seed. */
+    return ((uint32_t)seed * 2654435761u >> 16) % WSS_SEEDS_STEP == (way == WORLD_WSS_LIBRARY ? 4 : 10);
+}
+
+static void run_over(void (*test)(struct world *world), const struct wsr_engine_options *options, enum world_way way)
 {
     for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
         struct world world;
-        world_open(&world, seed, options);
+        if (!world_has_seed(way, seed))
+            continue;
+        world_open_over(&world, seed, options, way);
         test(&world);
         world_close(&world);
     }
+}
+
+void world_each_plain_seed(void (*test)(struct world *world), const struct wsr_engine_options *options)
+{
+    run_over(test, options, WORLD_WS);
+}
+
+void world_each_seed(void (*test)(struct world *world), const struct wsr_engine_options *options)
+{
+    for (int way = WORLD_WS; way < WORLD_WAYS_COUNT; way++)
+        run_over(test, options, (enum world_way)way);
 }
 
 static void play(struct world *world, const struct world_scene *scene)
@@ -476,11 +543,11 @@ static void play(struct world *world, const struct world_scene *scene)
         world_fail(world, "a file is still open");
 }
 
-static void play_seed(const struct world_scene *scene, uint64_t seed)
+static void play_seed(const struct world_scene *scene, uint64_t seed, enum world_way way)
 {
     struct world world;
     scene_name = scene->name;
-    world_open(&world, seed, scene->options);
+    world_open_over(&world, seed, scene->options, way);
     play(&world, scene);
     world_close(&world);
     scene_name = NULL;
@@ -489,17 +556,30 @@ static void play_seed(const struct world_scene *scene, uint64_t seed)
 void world_play(const struct world_scene *scenes, size_t scenes_count)
 {
     for (size_t i = 0; i < scenes_count; i++) {
-        for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++)
-            play_seed(&scenes[i], seed);
+        for (int way = WORLD_WS; way < (scenes[i].plain != NULL ? WORLD_WSS_LIBRARY : WORLD_WAYS_COUNT); way++) {
+            for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
+                if (world_has_seed((enum world_way)way, seed))
+                    play_seed(&scenes[i], seed, (enum world_way)way);
+            }
+        }
     }
 }
 
 void world_play_few(const struct world_scene *scene, uint64_t step, uint64_t offset)
 {
+    const char *asked = getenv("WSRING_SIM_WAY");
+    enum world_way wss = offset / 2 % 2 == 0 ? WORLD_WSS_LIBRARY : WORLD_WSS_DIRECT;
+    for (int way = WORLD_WS; asked != NULL && way < WORLD_WAYS_COUNT; way++) {
+        if (strcmp(asked, way_names[way]) == 0)
+            wss = (enum world_way)way;
+    }
     /* A single seed that was asked for is always played. */
     uint64_t first = world_seeds_first() + (world_seeds_first() == world_seeds_last() ? 0 : offset % step);
-    for (uint64_t seed = first; seed <= world_seeds_last(); seed += step) {
-        play_seed(scene, seed);
+    bool is_for_wss = scene->plain == NULL && (step <= world_seeds_last() || offset % WSS_ROWS_STEP == 0);
+    if (is_for_wss && wss != WORLD_WS)
+        play_seed(scene, first, wss);
+    for (uint64_t seed = first; seed <= world_seeds_last() && world_has_seed(WORLD_WS, seed); seed += step) {
+        play_seed(scene, seed, WORLD_WS);
         if (step > world_seeds_last() - seed)
             break;
     }

@@ -9,6 +9,9 @@
 #define WORLD_SOCKETS_MAX 64
 #define WORLD_URL "ws://10.0.0.1:9001/chat"
 
+/* What the URL of a connection is, and who carries its records. */
+enum world_way { WORLD_WS, WORLD_WSS_LIBRARY, WORLD_WSS_DIRECT, WORLD_WAYS_COUNT };
+
 struct world_socket {
     struct wsr_socket *socket;         /* NULL when destroyed */
     bool opened, failed, closed, writable;
@@ -16,6 +19,7 @@ struct world_socket {
 };
 
 struct world {
+    enum world_way way;
     struct sim *sim;
     struct wsr_engine *engine;
     struct world_socket sockets[WORLD_SOCKETS_MAX];
@@ -33,6 +37,11 @@ struct world {
 };
 
 void world_open(struct world *world, uint64_t seed, const struct wsr_engine_options *options);
+/* The same over @way. Then ws: in the URLs of all functions here means wss:, with the same port. */
+void world_open_over(struct world *world, uint64_t seed, const struct wsr_engine_options *options,
+                     enum world_way way);
+/* @url, which begins with ws:, as the world has it. Valid until the next call. */
+const char *world_url(const struct world *world, const char *url);
 /* Destroy the engine and check that nothing is left. */
 void world_close(struct world *world);
 
@@ -83,14 +92,21 @@ struct world_scene {
     const char *url;                   /* NULL = WORLD_URL */
     const struct wsr_socket_options *socket_options;
     const char *word;                  /* to be found in the text of the close event */
+    const char *plain;                 /* why it is not for wss; NULL = it is */
 };
+/* Every scene over every way, wss: under fewer seeds: a handshake takes a millisecond. */
 void world_play(const struct world_scene *scenes, size_t scenes_count);
 /* The same under every @step-th seed, beginning with the @offset-th: for tables of thousands. */
 void world_play_few(const struct world_scene *scene, uint64_t step, uint64_t offset);
 
-/* Run @test under many seeds; WSRING_SIM_SEED names a single one, WSRING_SIM_SEEDS their number. */
+/* Run @test under many seeds, over each way, wss: under fewer. WSRING_SIM_SEED names a single seed, WSRING_SIM_SEEDS
+ * their number, WSRING_SIM_WAY one way, ws, library or direct, which then has all the seeds. */
 void world_each_seed(void (*test)(struct world *world), const struct wsr_engine_options *options);
+/* The same over ws: alone, and for the loops of a test of its own. */
+void world_each_plain_seed(void (*test)(struct world *world), const struct wsr_engine_options *options);
 uint64_t world_seeds_first(void);
 uint64_t world_seeds_last(void);
+/* Is @seed one of those for @way? */
+bool world_has_seed(enum world_way way, uint64_t seed);
 
 #endif
