@@ -42,6 +42,9 @@ static const struct {
 };
 #define SUITES_COUNT (sizeof suites / sizeof suites[0])
 
+/* tls_echo_pattern() */
+static uint8_t data[LARGE];
+
 /* An engine and a server; what the sockets told. */
 struct bed {
     enum wsr_tls_records records;
@@ -75,6 +78,8 @@ static void open_bed(struct bed *bed, const struct way *way, const struct tls_se
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
     if (way->records == WSR_TLS_KERNEL)
         ktls_needed();
+    else if (getenv("WSRING_KTLS") != NULL)
+        skip();                           /* seen elsewhere */
     if (wanted != NULL)
         options = *wanted;
     options.flags |= WSR_ENGINE_TLS_INSECURE;
@@ -187,23 +192,14 @@ static void command(struct bed *bed, struct wsr_socket *socket, const char *text
 }
 
 /* @len bytes go there and come back as they were. */
-static void echo(struct bed *bed, struct wsr_socket *socket, const uint8_t *data, size_t len)
+static void echo(struct bed *bed, struct wsr_socket *socket, const uint8_t *bytes, size_t len)
 {
-    bed->wanted = data;
+    bed->wanted = bytes;
     bed->wanted_bytes = len;
-    assert_int_equal(wsr_send(socket, WSR_BINARY, data, len), 0);
+    assert_int_equal(wsr_send(socket, WSR_BINARY, bytes, len), 0);
     await(bed, &bed->messages, bed->messages + 1);
     bed->wanted = NULL;
     bed->bytes = 0;
-}
-
-static uint8_t *pattern(size_t len)
-{
-    uint8_t *data = malloc(len);
-    assert_non_null(data);
-    for (size_t i = 0; i < len; i++)
-        data[i] = tls_echo_pattern(i);
-    return data;
 }
 
 static void close_cleanly(struct bed *bed, struct wsr_socket *socket)
@@ -238,7 +234,6 @@ static void messages_of_every_size_go_both_ways(void **state)
 {
     static const size_t sizes[] = { 0, 1, 125, 126, 1000, 16370, 16384, 16385, 65535, 65536, LARGE };
     bool has_one_cpu = sysconf(_SC_NPROCESSORS_ONLN) == 1;
-    uint8_t *data = pattern(LARGE);
     for (size_t i = 0; i < SUITES_COUNT; i++) {
         const struct tls_server_options server = server_of(i);
         for (unsigned how = 0; how < 4; how++) {
@@ -258,7 +253,6 @@ static void messages_of_every_size_go_both_ways(void **state)
             close_bed(&bed);
         }
     }
-    free(data);
 }
 
 static void small_messages_go_back_and_forth(void **state)
@@ -282,7 +276,6 @@ static void small_messages_go_back_and_forth(void **state)
 static void a_full_send_queue_drains(void **state)
 {
     const struct tls_server_options server = server_of(0);
-    uint8_t *data = pattern(LARGE);
     struct bed bed;
     open_bed(&bed, *state, &server, NULL);
     struct wsr_socket *socket = connect_open(&bed);
@@ -294,12 +287,10 @@ static void a_full_send_queue_drains(void **state)
     assert_int_equal(wsr_socket_buffered_amount(socket), 0);
     close_cleanly(&bed, socket);
     close_bed(&bed);
-    free(data);
 }
 
 static void records_of_one_byte_make_a_message(void **state)
 {
-    uint8_t *data = pattern(5000);
     for (size_t i = 0; i < SUITES_COUNT; i++) {
         const struct tls_server_options server = server_of(i);
         struct bed bed;
@@ -312,7 +303,6 @@ static void records_of_one_byte_make_a_message(void **state)
         close_cleanly(&bed, socket);
         close_bed(&bed);
     }
-    free(data);
 }
 
 static void many_connections_share_an_engine(void **state)
@@ -526,5 +516,7 @@ int main(void)
         EACH(a_damaged_record_fails_the_connection_with_an_alert),
         EACH(a_suite_that_only_the_library_can_carry),
     };
+    for (size_t i = 0; i < LARGE; i++)
+        data[i] = tls_echo_pattern(i);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
