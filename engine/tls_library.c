@@ -58,6 +58,8 @@ void wsr_tls_library_open(struct wsr_tls_handshake *handshake, struct wsr_tls_sh
         event->type = WSR_TLS_EVENT_CLOSED;
     else if (error != SSL_ERROR_WANT_READ || handshake->is_short)
         fail(handshake, event);
+    else
+        SSL_free_buffers(handshake->ssl);    /* a ticket made it take that for writing, 16 KiB, till the next write */
 }
 
 /* All of @parts in one piece: the only one, or a copy in a block, which is the caller's to release. */
