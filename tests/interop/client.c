@@ -20,10 +20,14 @@
 #define HOLDS_MAX 64
 #define PEERS_MAX 1024
 #define RINGS_MAX 8
-#define ERRORS_MAX 8
+#define ERRORS_MAX 64
 #define BATCH_MAX 256
+#define ECHOES_MAX 1024
+#define ECHO_WINDOW 4
 #define MS ((uint64_t)1000000)
 #define POLL_NS (20 * MS)
+
+static const char *const records_names[] = { "auto", "library", "kernel", "direct" };
 
 struct peer {
     struct wsr_socket *socket;     /* NULL once destroyed */
@@ -33,8 +37,12 @@ struct peer {
     uint64_t next_number;          /* --log numbers */
     bool done;                     /* closed, refused or destroyed */
     bool closing;                  /* wsr_close() was called */
+    uint32_t echoes_sent, echoes_received;
     char failure[512];             /* line of the error event */
 };
+
+/* After the last echo of --echo: what a rule may wait for besides an event. */
+#define ECHOED ((enum wsr_event_type)WSR_EVENT_TYPES_COUNT)
 
 enum log_form {
     LOG_LINES,
@@ -70,6 +78,7 @@ static struct {
     struct held held[HOLDS_MAX];
     size_t held_count;
     char errors[ERRORS_MAX][512];  /* distinct failures of many sockets */
+    uint64_t errors_times[ERRORS_MAX];
     size_t errors_count;
     uint64_t refused_count;
     enum log_form form;
@@ -78,7 +87,12 @@ static struct {
     uint64_t limit_ns;
     bool dispatch;
     bool together;                 /* close every socket once all have opened or failed */
-    bool again;                    /* then open one more */
+    uint32_t again;                /* then open so many more, one after the other */
+    uint64_t echoes[ECHOES_MAX];   /* --echo: sizes of messages to send and to get back, in order */
+    uint32_t echoes_count;
+    bool shows_tls;                /* a line for what TLS agreed on */
+    bool shows_statistics;         /* a line for what the engine counted of TLS */
+    bool counts_errors;            /* of many sockets: how often each failure came */
     bool quiet;                    /* many sockets: no line for each event */
     bool destroyed_in_batch;       /* events that wait in the array may be of a socket that is gone */
 } run = {
@@ -245,18 +259,75 @@ static void act_hold(struct peer *peer, const struct wsr_event *event, const cha
     run.held[run.held_count++] = (struct held){ hold, event->data, event->len, adler32(1, event->data, event->len) };
 }
 
+static void act_ping(struct peer *peer, const struct wsr_event *event, const char *argument)
+{
+    (void)event;
+    (void)argument;
+    report("ping", wsr_ping(peer->socket, NULL, 0));
+}
+
 static const struct {
     const char *name;
     void (*act)(struct peer *peer, const struct wsr_event *event, const char *argument);
 } actions[] = {
     { "text", act_text },       { "binary", act_binary }, { "answer", act_answer }, { "close", act_close },
     { "destroy", act_destroy }, { "pause", act_pause },   { "flood", act_flood },   { "nest", act_nest },
-    { "hold", act_hold },
+    { "hold", act_hold },       { "ping", act_ping },
 };
 
 static const char *const event_names[WSR_EVENT_TYPES_COUNT] = {
     "none", "open", "message", "error", "close", "writable", "pong"
 };
+static const char *const echoed_name = "echoed";
+
+/* ---- Echoes ------------------------------------------------------------------------------------ */
+
+/* Byte @i of the @at-th message of --echo: ASCII in those that are text, and different at every record and page. */
+static uint8_t echo_byte(uint32_t at, uint64_t i)
+{
+    uint8_t byte = (uint8_t)(at * 131 + i * 31 + i / 251);
+    return at % 2 == 0 ? (uint8_t)('0' + byte % 75) : byte;
+}
+
+static void send_echo(struct peer *peer)
+{
+    uint32_t at = peer->echoes_sent++;
+    uint64_t len = run.echoes[at];
+    uint8_t *data = malloc(len + 1);
+    if (!data)
+        abort();
+    for (uint64_t i = 0; i < len; i++)
+        data[i] = echo_byte(at, i);
+    report("send", wsr_send(peer->socket, at % 2 == 0 ? WSR_TEXT : WSR_BINARY, data, len));
+    free(data);
+}
+
+static void begin_echoes(struct peer *peer)
+{
+    while (peer->echoes_sent < run.echoes_count && peer->echoes_sent < ECHO_WINDOW)
+        send_echo(peer);
+}
+
+static bool awaits_echo(const struct peer *peer)
+{
+    return peer->echoes_received < run.echoes_count;
+}
+
+/* Returns true with the last one. */
+static bool take_echo(struct peer *peer, const struct wsr_event *event)
+{
+    uint32_t at = peer->echoes_received++;
+    const uint8_t *data = event->data;
+    uint64_t same = 0;
+    while (same < event->len && data[same] == echo_byte(at, same))
+        same++;
+    if (event->len != run.echoes[at] || same != event->len || event->kind != (at % 2 == 0 ? WSR_TEXT : WSR_BINARY))
+        printf("wrong echo %" PRIu32 ": %s of %" PRIu64 " bytes, as sent up to %" PRIu64 " of %" PRIu64 "\n", at,
+               event->kind == WSR_TEXT ? "text" : "binary", event->len, same, run.echoes[at]);
+    if (peer->echoes_sent < run.echoes_count)
+        send_echo(peer);
+    return !awaits_echo(peer);
+}
 
 /* ---- Events ------------------------------------------------------------------------------------ */
 
@@ -327,11 +398,15 @@ static void take_failure(struct peer *peer, const struct wsr_event *event)
         return;
     }
     for (size_t i = 0; i < run.errors_count; i++) {
-        if (strcmp(run.errors[i], peer->failure) == 0)
+        if (strcmp(run.errors[i], peer->failure) == 0) {
+            run.errors_times[i]++;
             return;
+        }
     }
-    if (run.errors_count < ERRORS_MAX)
-        memcpy(run.errors[run.errors_count++], peer->failure, sizeof(peer->failure));
+    if (run.errors_count == ERRORS_MAX)
+        return;
+    run.errors_times[run.errors_count] = 1;
+    memcpy(run.errors[run.errors_count++], peer->failure, sizeof(peer->failure));
 }
 
 static void take_close(struct peer *peer, const struct wsr_event *event)
@@ -357,18 +432,57 @@ static void take_close(struct peer *peer, const struct wsr_event *event)
     peer->done = true;
 }
 
+static const char *records_name(unsigned records)
+{
+    return records < sizeof(records_names) / sizeof(records_names[0]) ? records_names[records] : "unknown";
+}
+
+static void show_tls(const struct wsr_socket *socket)
+{
+    struct wsr_socket_tls tls = WSR_SOCKET_TLS_INIT;
+    report("tls", wsr_socket_tls(socket, &tls));
+    printf("tls version=%s records=%s resumed=%u verified=%u cipher=%s why=%s\n",
+           tls.version == WSR_TLS_1_3 ? "1.3" : tls.version == WSR_TLS_1_2 ? "1.2" : "none", records_name(tls.records),
+           tls.was_resumed, tls.is_verified, tls.cipher, tls.why);
+}
+
+static void take_open(struct peer *peer)
+{
+    if (!run.quiet)
+        printf("open%s%s\n", wsr_socket_protocol(peer->socket)[0] ? " " : "", wsr_socket_protocol(peer->socket));
+    if (run.shows_tls && !run.quiet)
+        show_tls(peer->socket);
+    begin_echoes(peer);
+}
+
+static void act_on(enum wsr_event_type type, uint64_t count, struct peer *peer, const struct wsr_event *event)
+{
+    for (size_t i = 0; i < run.rules_count && peer->socket; i++) {
+        const struct rule *rule = &run.rules[i];
+        if (rule->type == type && (rule->at == 0 || rule->at == count))
+            rule->act(peer, event, rule->argument);
+    }
+}
+
 static void take(const struct wsr_event *event, void *context)
 {
     struct peer *peer = context;
     uint64_t count = ++peer->counts[event->type];
+    bool echoed = false;           /* this was the last one */
     check_order(peer, event);
     switch (event->type) {
     case WSR_EVENT_OPEN:
-        if (!run.quiet)
-            printf("open%s%s\n", wsr_socket_protocol(peer->socket)[0] ? " " : "", wsr_socket_protocol(peer->socket));
+        take_open(peer);
         break;
     case WSR_EVENT_MESSAGE:
-        take_message(peer, event);
+        if (awaits_echo(peer))
+            echoed = take_echo(peer, event);
+        else
+            take_message(peer, event);
+        break;
+    case WSR_EVENT_PONG:
+        if (!run.quiet)
+            printf("pong %s\n", event->rtt_ns > 0 ? "with a time" : "without a time");
         break;
     case WSR_EVENT_ERROR:
         take_failure(peer, event);
@@ -380,10 +494,11 @@ static void take(const struct wsr_event *event, void *context)
         printf("%s\n", event->type == WSR_EVENT_WRITABLE ? "writable" : "wrong event type");
         break;
     }
-    for (size_t i = 0; i < run.rules_count && peer->socket; i++) {
-        const struct rule *rule = &run.rules[i];
-        if (rule->type == event->type && (rule->at == 0 || rule->at == count))
-            rule->act(peer, event, rule->argument);
+    act_on(event->type, count, peer, event);
+    if (echoed) {
+        if (!run.quiet)
+            printf("echoed %" PRIu32 "\n", peer->echoes_received);
+        act_on(ECHOED, 1, peer, event);
     }
 }
 
@@ -507,8 +622,20 @@ static void print_many(void)
     }
     printf("sockets opened=%" PRIu64 " failed=%" PRIu64 " refused=%" PRIu64 " clean=%" PRIu64 "\n", opened, failed,
            run.refused_count, closed);
-    for (size_t i = 0; i < run.errors_count; i++)
+    for (size_t i = 0; i < run.errors_count; i++) {
+        if (run.counts_errors)
+            printf("times %" PRIu64 " ", run.errors_times[i]);
         printf("%s\n", run.errors[i]);
+    }
+}
+
+static void print_statistics(void)
+{
+    struct wsr_engine_statistics numbers = WSR_ENGINE_STATISTICS_INIT;
+    report("statistics", wsr_engine_statistics(run.engine, &numbers));
+    printf("statistics handshakes=%" PRIu64 " resumed=%" PRIu64 " unverified=%" PRIu64 " library=%" PRIu64
+           " kernel=%" PRIu64 " direct=%" PRIu64 " sessions=%" PRIu64 "\n", numbers.tls_handshakes, numbers.tls_resumed,
+           numbers.tls_unverified, numbers.tls_library, numbers.tls_kernel, numbers.tls_direct, numbers.tls_sessions);
 }
 
 static bool play(void)
@@ -519,11 +646,13 @@ static bool play(void)
     bool whole = loop();
     if (run.quiet)
         print_many();
-    if (whole && run.again) {
+    for (uint32_t i = 0; whole && i < run.again; i++) {
         run.quiet = false;
         open_one();
         whole = loop();
     }
+    if (run.shows_statistics)
+        print_statistics();
     for (size_t i = 0; i < run.peers_count; i++)
         wsr_socket_destroy(run.peers[i].socket);
     return whole;
@@ -552,11 +681,66 @@ static bool add_rule(char *text)
         if (strcmp(text, event_names[type]) == 0)
             rule->type = (enum wsr_event_type)type;
     }
+    if (strcmp(text, echoed_name) == 0)
+        rule->type = ECHOED;
     for (size_t i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
         if (strcmp(action, actions[i].name) == 0)
             rule->act = actions[i].act;
     }
     return rule->act && rule->type != 0;
+}
+
+/* "0,1,16376-16390,100x3": sizes, ranges of sizes, a size so many times. */
+static bool add_echoes(char *text)
+{
+    while (*text != '\0') {
+        char *end;
+        uint64_t first = strtoull(text, &end, 10);
+        uint64_t last = *end == '-' ? strtoull(end + 1, &end, 10) : first;
+        uint64_t times = *end == 'x' ? strtoull(end + 1, &end, 10) : 1;
+        if ((*end != ',' && *end != '\0') || first > last)
+            return false;
+        for (uint64_t i = 0; i < (last - first + 1) * times; i++) {
+            if (run.echoes_count == ECHOES_MAX)
+                return false;
+            run.echoes[run.echoes_count++] = first + i / times;
+        }
+        text = *end == ',' ? end + 1 : end;
+    }
+    return true;
+}
+
+static uint16_t tls_version(const char *value)
+{
+    return strcmp(value, "1.2") == 0 ? WSR_TLS_1_2 : strcmp(value, "1.3") == 0 ? WSR_TLS_1_3 : 1;
+}
+
+static void set_tls_option(const char *name, char *value)
+{
+    struct wsr_engine_options *engine = &run.engine_options;
+    const struct { const char *name; const char **field; } texts[] = {
+        { "cacert", &engine->tls_ca_file }, { "capath", &engine->tls_ca_directory },
+        { "crl", &engine->tls_crl_file }, { "cert", &engine->tls_certificate_file }, { "key", &engine->tls_key_file },
+        { "ciphers", &engine->tls_ciphers }, { "ciphersuites", &engine->tls_ciphersuites },
+        { "key-log", &engine->tls_key_log_file }, { "tls-name", &run.socket_options.tls_name },
+    };
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        if (strcmp(name, texts[i].name) == 0)
+            *texts[i].field = value;
+    }
+    if (strcmp(name, "tls-min") == 0)
+        engine->tls_version_min = tls_version(value);
+    if (strcmp(name, "tls-max") == 0)
+        engine->tls_version_max = tls_version(value);
+    for (uint32_t i = 0; i < sizeof(records_names) / sizeof(records_names[0]); i++) {
+        if (strcmp(name, "tls-records") == 0 && strcmp(value, records_names[i]) == 0)
+            engine->tls_records = i;
+    }
+    if (strcmp(name, "insecure") == 0)
+        engine->flags |= WSR_ENGINE_TLS_INSECURE;
+    if (strcmp(name, "no-resumption") == 0)
+        engine->flags |= WSR_ENGINE_TLS_NO_RESUMPTION;
+    run.shows_tls |= strcmp(name, "show-tls") == 0;
 }
 
 static bool set_option(const char *name, char *value)
@@ -573,7 +757,7 @@ static bool set_option(const char *name, char *value)
         { "message-max", &engine->message_max_bytes, 1 }, { "queue-max", &engine->send_queue_max_bytes, 1 },
         { "loan-max", &engine->loan_max_bytes, 1 }, { "open-timeout", &engine->open_timeout_ns, MS },
         { "close-timeout", &engine->close_timeout_ns, MS }, { "fin-timeout", &engine->fin_timeout_ns, MS },
-        { "limit", &run.limit_ns, MS },
+        { "limit", &run.limit_ns, MS }, { "fragment", &run.socket_options.fragment_bytes, 1 },
     };
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         if (strcmp(name, counts[i].name) == 0)
@@ -586,8 +770,14 @@ static bool set_option(const char *name, char *value)
     if (strcmp(name, "log") == 0)
         run.form = strcmp(value, "numbers") == 0 ? LOG_NUMBERS : strcmp(value, "sum") == 0 ? LOG_SUM : LOG_LINES;
     run.dispatch |= strcmp(name, "dispatch") == 0;
+    run.counts_errors |= strcmp(name, "count-errors") == 0;
     run.together |= strcmp(name, "together") == 0;
-    run.again |= strcmp(name, "again") == 0;
+    if (strcmp(name, "again") == 0)
+        run.again = value ? (uint32_t)number : 1;
+    run.shows_statistics |= strcmp(name, "statistics") == 0;
+    set_tls_option(name, value);
+    if (strcmp(name, "echo") == 0 && !add_echoes(value))
+        return false;
     if (strcmp(name, "connect-to") == 0)
         run.socket_options.connect_to = value;
     if (strcmp(name, "proxy") == 0)
@@ -608,8 +798,18 @@ static const struct option options[] = {
     { "limit", required_argument, NULL, 0 },         { "log", required_argument, NULL, 0 },
     { "connect-to", required_argument, NULL, 0 },    { "protocol", required_argument, NULL, 0 },
     { "on", required_argument, NULL, 0 },            { "dispatch", no_argument, NULL, 0 },
-    { "together", no_argument, NULL, 0 },            { "again", no_argument, NULL, 0 },
-    { "proxy", required_argument, NULL, 0 },         { NULL, 0, NULL, 0 },
+    { "together", no_argument, NULL, 0 },            { "again", optional_argument, NULL, 0 },
+    { "proxy", required_argument, NULL, 0 },         { "echo", required_argument, NULL, 0 },
+    { "fragment", required_argument, NULL, 0 },      { "statistics", no_argument, NULL, 0 },
+    { "tls-records", required_argument, NULL, 0 },   { "show-tls", no_argument, NULL, 0 },
+    { "tls-min", required_argument, NULL, 0 },       { "tls-max", required_argument, NULL, 0 },
+    { "cacert", required_argument, NULL, 0 },        { "capath", required_argument, NULL, 0 },
+    { "crl", required_argument, NULL, 0 },           { "cert", required_argument, NULL, 0 },
+    { "key", required_argument, NULL, 0 },           { "ciphers", required_argument, NULL, 0 },
+    { "ciphersuites", required_argument, NULL, 0 },  { "key-log", required_argument, NULL, 0 },
+    { "tls-name", required_argument, NULL, 0 },      { "insecure", no_argument, NULL, 0 },
+    { "no-resumption", no_argument, NULL, 0 },       { "count-errors", no_argument, NULL, 0 },
+    { NULL, 0, NULL, 0 },
 };
 
 int main(int argc, char **argv)
