@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 
+#include "tls_text.h"
 #include "tls_ticket.h"
 
 #define LEGACY_VERSION 0x0303u
@@ -367,7 +368,7 @@ static void take_fatal(struct wsr_tls_direct *direct, uint8_t description, struc
     enter(direct, WSR_TLS_DIRECT_FAILED);
     *event = (struct wsr_tls_event){
         .type = WSR_TLS_EVENT_FAILURE,
-        .text = direct->is_server ? "the client ended TLS with an alert" : "the server ended TLS with an alert",
+        .text = direct->is_server ? "the client ended TLS with an alert" : wsr_tls_text_of_alert(description),
         .alert = description,
     };
 }

@@ -261,6 +261,20 @@ static void an_update_that_asks_is_answered_before_the_next_record_and_once(void
     }
 }
 
+/* RFC 8446 5.1 */
+static void an_update_in_pieces_ends_its_record_too(void **state)
+{
+    static const uint8_t more[] = { 24, 0, 0, 1, 0, 4 };
+    (void)state;
+    for (size_t cut = 1; cut < sizeof update; cut++) {
+        tls_end_begin_alone(&end, tls_1_3());
+        tls_end_give(&end, WSR_TLS_HANDSHAKE, more, cut);
+        tls_end_give(&end, WSR_TLS_HANDSHAKE, more + cut, sizeof more - cut);
+        tls_end_must_fail(&end, 10, "behind");
+        tls_end_finish(&end);
+    }
+}
+
 /* As OpenSSL does it: with the key that the peer expects still. */
 static void an_alert_does_not_wait_for_the_update_that_is_owed(void **state)
 {
@@ -453,6 +467,7 @@ int main(void)
         cmocka_unit_test(tickets_are_read_over_when_nobody_wants_them),
         cmocka_unit_test(a_ticket_with_a_foreign_extension_is_refused),
         cmocka_unit_test(an_update_that_asks_is_answered_before_the_next_record_and_once),
+        cmocka_unit_test(an_update_in_pieces_ends_its_record_too),
         cmocka_unit_test(an_alert_does_not_wait_for_the_update_that_is_owed),
         cmocka_unit_test(the_old_key_opens_nothing_after_an_update),
         cmocka_unit_test(a_key_that_has_sealed_enough_is_renewed),

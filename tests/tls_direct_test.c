@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "engine/tls_text.h"
 #include "tests/support/tls_craft.h"
 #include "tests/support/tls_end.h"
 #include "tests/support/tls_pair.h"
@@ -123,6 +124,7 @@ static void fatal_alerts_go_both_ways_with_openssl(void **state)
         client_reads(&pair, data, 0);
         assert_int_equal(end.event.type, WSR_TLS_EVENT_FAILURE);
         assert_int_equal(end.event.alert, 20);
+        assert_string_equal(end.event.text, wsr_tls_text_of_alert(20));
         assert_int_equal(end.direct.output_bytes, 0);
         finish_pair(&pair);
         begin_pair(&pair, tls_end_suite(i));
@@ -470,6 +472,17 @@ static void close_notify_of_any_level_ends_tls_1_3(void **state)
     }
 }
 
+static void user_canceled_counts_as_a_warning_whatever_its_level(void **state)
+{
+    (void)state;
+    tls_end_begin_alone(&end, tls_1_3());
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(tls_end_give(&end, WSR_TLS_ALERT, i % 2 ? "\2\132" : "\0\132", 2), WSR_TLS_EVENT_NOTHING);
+    tls_end_give(&end, WSR_TLS_ALERT, "\2\132", 2);
+    tls_end_must_fail(&end, 10, "warning");
+    tls_end_finish(&end);
+}
+
 static void other_warnings_of_tls_1_2_are_read_over(void **state)
 {
     (void)state;
@@ -523,6 +536,7 @@ int main(void)
         cmocka_unit_test(warnings_are_read_over_up_to_four_in_a_row),
         cmocka_unit_test(fatal_alerts_and_in_tls_1_3_all_others_end_the_connection),
         cmocka_unit_test(close_notify_of_any_level_ends_tls_1_3),
+        cmocka_unit_test(user_canceled_counts_as_a_warning_whatever_its_level),
         cmocka_unit_test(other_warnings_of_tls_1_2_are_read_over),
         cmocka_unit_test(after_our_close_notify_we_read_on_and_say_nothing_more),
     };

@@ -12,7 +12,7 @@
 
 #include <openssl/crypto.h>
 
-#include "engine/tls_record.h"
+#include "engine/tls_direct.h"
 #include "tests/support/guard.h"
 #include "tests/support/tls_craft.h"
 #include "tests/support/tls_pair.h"
@@ -28,50 +28,88 @@ static uint8_t plain[PLAIN_MAX + 300];
 
 /* ---- OpenSSL's memory ---- */
 
+/* Before each block. */
+struct block {
+    struct block *next, *previous;
+    size_t bytes;
+    size_t padding;
+};
+
+static struct block blocks = { .next = &blocks, .previous = &blocks };
 static uint64_t allocations;
-static uint8_t watched[16];              /* no block that OpenSSL frees may hold it, once it is not zero */
-static unsigned watched_frees, watched_finds;
+static uint8_t watched[16];              /* no block that OpenSSL frees may hold it, unless it is zero */
+static unsigned watched_finds;
+
+static bool holds_watched(const struct block *block)
+{
+    static const uint8_t none[sizeof watched];
+    return memcmp(watched, none, sizeof none) != 0 && block->bytes >= sizeof watched &&
+           memmem(block + 1, block->bytes, watched, sizeof watched) != NULL;
+}
 
 static void *count_malloc(size_t bytes, const char *file, int line)
 {
     (void)file;
     (void)line;
-    allocations++;
-    size_t *block = malloc(bytes + 16);
+    struct block *block = malloc(sizeof *block + bytes);
     if (block == NULL)
         return NULL;
-    *block = bytes;
-    return block + 2;
+    allocations++;
+    *block = (struct block){ .next = blocks.next, .previous = &blocks, .bytes = bytes };
+    blocks.next->previous = block;
+    blocks.next = block;
+    return block + 1;
 }
 
-static void count_free(void *block, const char *file, int line)
+static void count_free(void *address, const char *file, int line)
 {
-    static const uint8_t none[sizeof watched];
     (void)file;
     (void)line;
-    if (block == NULL)
+    if (address == NULL)
         return;
-    size_t *begin = (size_t *)block - 2;
-    if (memcmp(watched, none, sizeof none) != 0) {
-        watched_frees++;
-        watched_finds += *begin >= sizeof watched && memmem(block, *begin, watched, sizeof watched) != NULL;
-    }
-    free(begin);
+    struct block *block = (struct block *)address - 1;
+    watched_finds += holds_watched(block);
+    block->next->previous = block->previous;
+    block->previous->next = block->next;
+    free(block);
 }
 
-static void *count_realloc(void *block, size_t bytes, const char *file, int line)
+static void *count_realloc(void *address, size_t bytes, const char *file, int line)
 {
     if (bytes == 0) {
-        count_free(block, file, line);
+        count_free(address, file, line);
         return NULL;
     }
     void *larger = count_malloc(bytes, file, line);
-    if (larger != NULL && block != NULL) {
-        size_t had = *((size_t *)block - 2);
-        memcpy(larger, block, had < bytes ? had : bytes);
-        count_free(block, file, line);
+    if (larger != NULL && address != NULL) {
+        size_t had = ((struct block *)address - 1)->bytes;
+        memcpy(larger, address, had < bytes ? had : bytes);
+        count_free(address, file, line);
     }
     return larger;
+}
+
+/* What a context makes of a key begins with the key itself, so that is what is looked for. */
+static unsigned count_watched(void)
+{
+    unsigned count = 0;
+    for (const struct block *block = blocks.next; block != &blocks; block = block->next)
+        count += holds_watched(block);
+    return count;
+}
+
+static void watch(const struct wsr_tls_key *key)
+{
+    memcpy(watched, key->key, sizeof watched);
+    watched_finds = 0;
+    assert_true(count_watched() > 0);
+}
+
+static void must_have_been_wiped(void)
+{
+    assert_int_equal(count_watched(), 0);
+    assert_int_equal(watched_finds, 0);
+    memset(watched, 0, sizeof watched);
 }
 
 /* ---- Both ways with OpenSSL ---- */
@@ -355,7 +393,6 @@ static void many_keys_share_few_contexts_and_nothing_is_allocated_for_a_record(v
     }
 }
 
-/* What a context made of a key begins with the key itself, so that is what is looked for. */
 static void nothing_of_a_key_is_left_when_it_is_forgotten(void **state)
 {
     (void)state;
@@ -363,22 +400,65 @@ static void nothing_of_a_key_is_left_when_it_is_forgotten(void **state)
         const struct wsr_tls_suite *suite = wsr_tls_suite_find(WSR_TLS_1_3, (uint16_t)(0x1301 + i));
         struct wsr_tls_key keys[1][2], before;
         uint8_t secret[WSR_TLS_SECRET_MAX] = "to be forgotten";
-        uint64_t made = allocations;
         assert_int_equal(wsr_tls_key_from_secret(&keys[0][0], suite, secret), 0);
         before = keys[0][1] = keys[0][0];
         go_around(suite, keys, 1);
-        assert_true(allocations > made);
-        memcpy(watched, before.key, sizeof watched);
-        watched_frees = watched_finds = 0;
+        watch(&before);
+        assert_int_equal(count_watched(), 2);
         wsr_tls_ciphers_forget(ciphers, &before);
-        assert_true(watched_frees >= 2);
-        assert_int_equal(watched_finds, 0);
-        memset(watched, 0, sizeof watched);
+        must_have_been_wiped();
         go_around(suite, keys, 1);               /* a place is found again */
         wsr_tls_ciphers_forget(ciphers, &before);
         wsr_tls_ciphers_forget(ciphers, &before);
         wsr_tls_ciphers_forget(NULL, &before);
     }
+}
+
+static void a_context_that_gets_another_key_has_nothing_of_the_old_one(void **state)
+{
+    static struct wsr_tls_key keys[CROWD][2];
+    uint8_t secret[WSR_TLS_SECRET_MAX] = "to be overwritten";
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        const struct wsr_tls_suite *suite = wsr_tls_suite_find(WSR_TLS_1_3, (uint16_t)(0x1301 + i));
+        assert_int_equal(wsr_tls_key_from_secret(&keys[0][0], suite, secret), 0);
+        keys[0][1] = keys[0][0];
+        go_around(suite, keys, 1);
+        watch(&keys[0][0]);
+        make_crowd(suite, keys);
+        go_around(suite, keys, CROWD);
+        must_have_been_wiped();
+    }
+}
+
+/* By an update of its keys, and by its end. */
+static void a_connection_leaves_nothing_of_its_keys(void **state)
+{
+    static const uint8_t asking_update[] = { 24, 0, 0, 1, 1 };
+    struct wsr_tls_shared shared = { .ciphers = ciphers };
+    struct wsr_tls_direct direct = { .suite = wsr_tls_suite_find(WSR_TLS_1_3, 0x1301) };
+    struct wsr_tls_key peer;
+    struct wsr_tls_event event;
+    struct iovec part = { plain, 1 };
+    uint8_t record[64], out[64], in_secret[WSR_TLS_SECRET_MAX] = "in", out_secret[WSR_TLS_SECRET_MAX] = "out";
+    (void)state;
+    assert_int_equal(wsr_tls_key_from_secret(&direct.in, direct.suite, in_secret), 0);
+    assert_int_equal(wsr_tls_key_from_secret(&direct.out, direct.suite, out_secret), 0);
+    peer = direct.in;
+    assert_int_equal(wsr_tls_direct_start(&direct, &shared), 0);
+    size_t bytes = tls_craft_plain(direct.suite, &peer, WSR_TLS_DATA, plain, 5, 0, record);
+    wsr_tls_direct_open(&direct, &shared, record, bytes, &event);
+    watch(&direct.in);
+    bytes = tls_craft_plain(direct.suite, &peer, WSR_TLS_HANDSHAKE, asking_update, 5, 0, record);
+    wsr_tls_direct_open(&direct, &shared, record, bytes, &event);
+    must_have_been_wiped();
+    (void)!wsr_tls_record_seal(ciphers, direct.suite, &direct.out, WSR_TLS_DATA, &part, 1, out);
+    watch(&direct.out);
+    assert_true(wsr_tls_direct_seal(&direct, &shared, &part, 1, out) > 0);
+    must_have_been_wiped();
+    watch(&direct.out);
+    wsr_tls_direct_free(&direct);
+    must_have_been_wiped();
 }
 
 /* ---- Figures ---- */
@@ -465,6 +545,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(more_than_16384_bytes_are_too_long),
         cmocka_unit_test(the_last_sequence_number_is_not_used),
         cmocka_unit_test(many_keys_share_few_contexts_and_nothing_is_allocated_for_a_record),
+        cmocka_unit_test(a_context_that_gets_another_key_has_nothing_of_the_old_one),
+        cmocka_unit_test(a_connection_leaves_nothing_of_its_keys),
         cmocka_unit_test(nothing_of_a_key_is_left_when_it_is_forgotten),
     };
     bool measures = argc == 2 && strcmp(argv[1], "--bench") == 0;
