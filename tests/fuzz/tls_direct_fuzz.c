@@ -434,7 +434,7 @@ static bool is_refusal(const struct said *said)
     return said->type == WSR_TLS_ALERT && said->len == 2 && memcmp(said->content, "\1\144", 2) == 0;
 }
 
-/* All that @side has sent in this step. OpenSSL refuses every request for another handshake with an alert of its own, we
+/* All that @side has sent in this step. OpenSSL refuses each request for another handshake with an alert of its own, we
  * those that came in one record with one: what is asked for once more is not worth more, and nothing must grow. */
 static size_t open_all(struct side *side, struct said *said)
 {
