@@ -26,10 +26,15 @@ void wsr_tls_library_shake(struct wsr_tls_handshake *handshake, const uint8_t *r
 {
     give(handshake, record, len);
     int rc = SSL_do_handshake(handshake->ssl);
-    if (rc == 1)
+    int error = SSL_get_error(handshake->ssl, rc);
+    if (rc == 1) {
         event->type = WSR_TLS_EVENT_READY;
-    else if (SSL_get_error(handshake->ssl, rc) != SSL_ERROR_WANT_READ || handshake->is_short)
+    } else if (error == SSL_ERROR_ZERO_RETURN) {
+        event->type = WSR_TLS_EVENT_FAILURE;
+        event->text = "the server closed TLS during the handshake (close_notify); its log may say why";
+    } else if (error != SSL_ERROR_WANT_READ || handshake->is_short) {
         fail(handshake, event);
+    }
 }
 
 void wsr_tls_library_open(struct wsr_tls_handshake *handshake, struct wsr_tls_shared *shared, const uint8_t *record,

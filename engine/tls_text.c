@@ -201,17 +201,26 @@ const char *wsr_tls_text_of_queue(void)
     return words;
 }
 
-static const char *text_of_error(unsigned long error)
+/* Until the server has answered, bytes that are no TLS mean that it speaks none. */
+static bool has_answered(const SSL *ssl)
+{
+    return ssl != NULL && SSL_get_state(ssl) != TLS_ST_CW_CLNT_HELLO;
+}
+
+static const char *text_of_error(const struct wsr_tls_handshake *handshake, unsigned long error)
 {
     char words[TEXT_MAX];
     const struct row *row = ERR_GET_LIB(error) == ERR_LIB_SSL ?
                             find(reasons, sizeof reasons / sizeof *reasons, ERR_GET_REASON(error)) : NULL;
+    if (row != NULL && row->text == no_tls && has_answered(handshake->ssl))
+        row = NULL;
     if (row != NULL)
         snprintf(words, sizeof words, "TLS: %s (%s)%s%s", row->text, words_of(error), row->advice ? "; " : "",
                  row->advice ? row->advice : "");
     else
-        snprintf(words, sizeof words, "TLS: %s", words_of(error));
-    return keep(words, "TLS failed");
+        snprintf(words, sizeof words, "TLS: %s%s", error != 0 ? "the server sent what is not allowed: " : "",
+                 words_of(error));
+    return keep(words, "TLS failed at what the server sent");
 }
 
 /* The cause as TLS has it comes last, behind what the ciphers and certificates had to say; if it has none, the first of
@@ -236,5 +245,5 @@ const char *wsr_tls_text_of_handshake(const struct wsr_tls_handshake *handshake)
         return wsr_tls_text_of_alert((uint8_t)(reason - SSL_AD_REASON_OFFSET));
     if (error == 0 && handshake->was_alert_received)
         return wsr_tls_text_of_alert(handshake->alert);
-    return text_of_error(error);
+    return text_of_error(handshake, error);
 }

@@ -18,6 +18,7 @@
 #include "tests/support/tls_client.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+#define WRONG "TLS: the server sent what is not allowed: "
 
 static int load_words(void **state)
 {
@@ -49,7 +50,7 @@ static void the_same_words_are_at_the_same_place(void **state)
     ERR_raise(ERR_LIB_SSL, SSL_R_LENGTH_MISMATCH);
     struct wsr_tls_handshake *handshake = calloc(1, sizeof *handshake + 1);
     const char *other = wsr_tls_text_of_handshake(handshake);
-    assert_string_equal(other, "TLS: length mismatch");
+    assert_string_equal(other, WRONG "length mismatch");
     assert_ptr_equal(wsr_tls_text_of_alert(80), first);
     ERR_raise(ERR_LIB_SSL, SSL_R_LENGTH_MISMATCH);
     assert_ptr_equal(wsr_tls_text_of_handshake(handshake), other);
@@ -100,10 +101,10 @@ static void the_cause_is_what_tls_says_itself_or_else_the_first(void **state)
     struct wsr_tls_handshake *handshake = calloc(1, sizeof *handshake + 1);
     ERR_raise(ERR_LIB_PEM, PEM_R_BAD_BASE64_DECODE);
     ERR_raise(ERR_LIB_SSL, SSL_R_BAD_SIGNATURE);
-    assert_string_equal(wsr_tls_text_of_handshake(handshake), "TLS: bad signature");
+    assert_string_equal(wsr_tls_text_of_handshake(handshake), WRONG "bad signature");
     ERR_raise(ERR_LIB_PEM, PEM_R_BAD_BASE64_DECODE);
     ERR_raise(ERR_LIB_SSL, ERR_R_INTERNAL_ERROR);
-    assert_string_equal(wsr_tls_text_of_handshake(handshake), "TLS: bad base64 decode");
+    assert_string_equal(wsr_tls_text_of_handshake(handshake), WRONG "bad base64 decode");
     free(handshake);
 }
 
@@ -145,6 +146,27 @@ static void what_is_no_tls_is_told_as_such(void **state)
     struct wsr_tls_context *context = tls_client_context(&(struct wsr_tls_context_options){ .is_insecure = true });
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_string_equal(answer(context, rows[i].bytes, strlen(rows[i].bytes)), rows[i].text);
+    wsr_tls_context_free(context);
+}
+
+/* A server that has spoken TLS does speak it. */
+static void what_is_no_tls_within_tls_is_told_otherwise(void **state)
+{
+    (void)state;
+    static const char bytes[] = "HTTP/1.1 400 Bad Request\r\n\r\n";
+    struct wsr_tls_context *context = tls_client_context(&(struct wsr_tls_context_options){ .is_insecure = true });
+    struct tls_server *server = tls_server_create(&(struct tls_server_options){ 0 });
+    struct tls_client client;
+    tls_client_connect(&client, context, server, "localhost");
+    assert_true(client.is_open);
+    tls_client_read(&client);
+    tls_server_inject(client.link, bytes, sizeof bytes - 1);
+    tls_server_carry(client.link, client.handshake->ssl);
+    char byte;
+    assert_int_equal(SSL_read(client.handshake->ssl, &byte, 1), -1);
+    assert_string_equal(wsr_tls_text_of_handshake(client.handshake), WRONG "wrong version number");
+    tls_client_end(&client);
+    tls_server_free(server);
     wsr_tls_context_free(context);
 }
 
@@ -228,6 +250,7 @@ int main(void)
         cmocka_unit_test(memory_is_told_before_what_came_of_it),
         cmocka_unit_test(the_cause_is_what_tls_says_itself_or_else_the_first),
         cmocka_unit_test(what_is_no_tls_is_told_as_such),
+        cmocka_unit_test(what_is_no_tls_within_tls_is_told_otherwise),
         cmocka_unit_test(an_alert_to_the_client_hello_is_told),
         cmocka_unit_test(sentences_are_as_many_as_reasons),
     };
