@@ -73,9 +73,7 @@ class Servers:
         return json.loads(line), lines
 
     def websockets(self):
-        probe = subprocess.run([SYSTEM_PYTHON, "-c", "import websockets"], stderr=subprocess.DEVNULL, check=False)
-        if probe.returncode != 0:
-            raise Missing("%s has no websockets; install python3-websockets" % SYSTEM_PYTHON)
+        need_module("websockets", "python3-websockets")
         return int(self.first_line([SYSTEM_PYTHON, "echo_websockets.py"])[2])
 
     def ws(self):
@@ -156,6 +154,12 @@ def need_program(name, package):
     if path is None:
         raise Missing("%s is not there; install %s" % (name, package))
     return path
+
+
+def need_module(name, package):
+    probe = subprocess.run([SYSTEM_PYTHON, "-c", "import " + name], stderr=subprocess.DEVNULL, check=False)
+    if probe.returncode != 0:
+        raise Missing("%s has no %s; install %s" % (SYSTEM_PYTHON, name, package))
 
 
 def install_ws():
