@@ -147,11 +147,14 @@ static void report_tls(const struct wsr_echo_server *server)
         const struct wsr_echo_tls_counts *one = &server->workers[i].tls.counts;
         all.handshakes += one->handshakes;
         all.resumed += one->resumed;
+        all.direct += one->direct;
         all.failures += one->failures;
         all.failure = one->failure ? one->failure : all.failure;
     }
-    fprintf(stderr, "TLS: %" PRIu64 " handshakes, %" PRIu64 " resumed, %" PRIu64 " connections failed%s%s\n",
-            all.handshakes, all.resumed, all.failures, all.failure ? ", the last with: " : "",
+    fprintf(stderr,
+            "TLS: %" PRIu64 " handshakes, %" PRIu64 " resumed, records of %" PRIu64 " direct, %" PRIu64
+            " connections failed%s%s\n",
+            all.handshakes, all.resumed, all.direct, all.failures, all.failure ? ", the last with: " : "",
             all.failure ? all.failure : "");
 }
 

@@ -6,7 +6,7 @@
 
 #include "echo_queue.h"
 #include "echo_tls_context.h"
-#include "engine/tls_event.h"
+#include "engine/tls_direct.h"
 
 /* Room for a whole record in either direction, so that a pool's block can hold one. */
 #define WSR_ECHO_TLS_BLOCK_BYTES (WSR_TLS_RECORD_MAX + 64u)
@@ -14,6 +14,7 @@
 struct wsr_echo_tls_counts {
     uint64_t handshakes;               /* that ended well */
     uint64_t resumed;                  /* of those, of an earlier session */
+    uint64_t direct;                   /* of those, with records by the engine's way */
     uint64_t failures;                 /* connections that ended with an alert or with no TLS at all */
     const char *failure;               /* why the last of them did: static; NULL when none did */
 };
@@ -24,6 +25,8 @@ struct wsr_echo_tls_shared {
     struct wsr_echo_pool *pool;        /* with blocks of WSR_ECHO_TLS_BLOCK_BYTES */
     BIO_METHOD *method;
     uint8_t *opened;                   /* where OpenSSL puts what it has opened */
+    struct wsr_echo_block *lent;       /* an opened record that had come in pieces, until the next call; or NULL */
+    struct wsr_tls_shared direct;
     struct wsr_echo_tls_counts counts;
 };
 

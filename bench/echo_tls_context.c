@@ -153,10 +153,11 @@ static int set_up(struct wsr_echo_tls_context *context, const struct wsr_echo_tl
     if (SSL_CTX_set_min_proto_version(library, low) != 1 ||
         SSL_CTX_set_max_proto_version(library, options->version_max) != 1)
         return fail(error, "OpenSSL does not have this version of TLS: %s", reason());
-    SSL_CTX_set_options(library, SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_mode(library, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(library, SSL_SESS_CACHE_OFF);      /* sessions are in the clients' tickets */
     SSL_CTX_set_alpn_select_cb(library, choose_protocol, NULL);
+    if (context->records != WSR_TLS_LIBRARY)
+        SSL_CTX_set_keylog_callback(library, wsr_echo_tls_take_secret);
     if (choose_ciphers(library, options->ciphers, error) < 0)
         return -1;
     return options->certificate_file ? use_files(library, options, error) : make(library, options, error);

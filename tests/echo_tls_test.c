@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -16,6 +15,7 @@
 
 #include "bench/certificate.h"
 #include "bench/echo_tls.h"
+#include "tests/support/files.h"
 
 #define BYTES_MAX 300000u
 
@@ -50,10 +50,23 @@ struct way {
 static const struct way ways[] = {
     { WSR_TLS_1_2, WSR_TLS_LIBRARY, NULL },
     { WSR_TLS_1_3, WSR_TLS_LIBRARY, NULL },
+    { WSR_TLS_1_2, WSR_TLS_DIRECT, "ECDHE-ECDSA-AES128-GCM-SHA256" },
+    { WSR_TLS_1_2, WSR_TLS_DIRECT, "ECDHE-ECDSA-AES256-GCM-SHA384" },
+    { WSR_TLS_1_2, WSR_TLS_DIRECT, "ECDHE-ECDSA-CHACHA20-POLY1305" },
+    { WSR_TLS_1_2, WSR_TLS_AUTO, "ECDHE-ECDSA-AES128-SHA256" },
+    { WSR_TLS_1_3, WSR_TLS_DIRECT, "TLS_AES_128_GCM_SHA256" },
+    { WSR_TLS_1_3, WSR_TLS_AUTO, "TLS_AES_256_GCM_SHA384" },
+    { WSR_TLS_1_3, WSR_TLS_DIRECT, "TLS_CHACHA20_POLY1305_SHA256" },
 };
 #define WAYS (sizeof ways / sizeof ways[0])
 
 /* ---- The pair ---- */
+
+/* AES-CBC is for OpenSSL alone. */
+static bool is_direct(const struct way *way)
+{
+    return way->records != WSR_TLS_LIBRARY && strcmp(way->suite, "ECDHE-ECDSA-AES128-SHA256") != 0;
+}
 
 static void open_server(const struct wsr_echo_tls_options *options)
 {
@@ -236,7 +249,10 @@ static void every_size_comes_back(void **state)
             exchange(sizes[k]);
         for (size_t size = 1; size < 300; size++)
             exchange(size);
+        if (ways[i].suite)
+            assert_string_equal(SSL_get_cipher_name(w.client), ways[i].suite);
         assert_int_equal(w.shared.counts.handshakes, 1);
+        assert_int_equal(w.shared.counts.direct, is_direct(&ways[i]));
         assert_int_equal(w.shared.counts.failures, 0);
         close_way();
     }
@@ -248,6 +264,7 @@ static void the_conversation_is_the_same_at_every_cut(void **state)
 {
     (void)state;
     for (size_t i = 0; i < WAYS; i++) {
+        void *slabs = NULL;
         open_way(&ways[i]);
         for (size_t cut = 0; cut < 600; cut++) {
             w.cut = cut;
@@ -258,7 +275,9 @@ static void the_conversation_is_the_same_at_every_cut(void **state)
             exchange(17000);
             disconnect();
             connect_client(NULL);
+            slabs = cut == 0 ? w.pool.slabs : slabs;
         }
+        assert_ptr_equal(w.pool.slabs, slabs);      /* what records were gathered in has been given back */
         assert_int_equal(w.shared.counts.handshakes, 600);
         assert_int_equal(w.shared.counts.failures, 0);
         close_way();
@@ -334,7 +353,7 @@ static void keys_are_updated_both_ways(void **state)
         open_way(&ways[i]);
         expect_open();
         for (int round = 0; round < 6; round++) {
-            int kind = round % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
+            const int kind = round % 2 ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
             assert_int_equal(SSL_key_update(w.client, kind), 1);
             w.step = round == 4 ? 1 : 0;
             exchange(1);
@@ -382,6 +401,7 @@ static void a_client_may_be_gone_at_any_byte(void **state)
 {
     (void)state;
     for (size_t i = 0; i < WAYS; i++) {
+        void *slabs = NULL;
         open_way(&ways[i]);
         for (size_t gone = 1; gone < 400; gone += 3) {
             (void)SSL_do_handshake(w.client);
@@ -398,7 +418,9 @@ static void a_client_may_be_gone_at_any_byte(void **state)
             }
             disconnect();
             connect_client(NULL);
+            slabs = slabs ? slabs : w.pool.slabs;
         }
+        assert_ptr_equal(w.pool.slabs, slabs);
         close_way();
     }
 }
@@ -537,6 +559,32 @@ static void renegotiation_is_refused(void **state)
 
 /* ---- Options ---- */
 
+/* "direct" is to be what it says, so that nobody measures something else. */
+static void direct_ends_what_it_cannot_carry(void **state)
+{
+    (void)state;
+    uint8_t byte;
+    size_t now;
+    open_way(&(struct way){ WSR_TLS_1_2, WSR_TLS_DIRECT, "ECDHE-ECDSA-AES128-SHA256" });
+    (void)shake();
+    expect_failure("none that direct can carry");
+    assert_int_equal(SSL_read_ex(w.client, &byte, 1, &now), 0);
+    assert_int_equal(SSL_get_error(w.client, 0), SSL_ERROR_ZERO_RETURN);
+    close_way();
+}
+
+/* RFC 6066 4: OpenSSL knows how short its records are to be. */
+static void a_client_that_wants_short_records_gets_them(void **state)
+{
+    (void)state;
+    open_way(&(struct way){ WSR_TLS_1_3, WSR_TLS_AUTO, "TLS_AES_128_GCM_SHA256" });
+    assert_int_equal(SSL_set_tlsext_max_fragment_length(w.client, TLSEXT_max_fragment_length_512), 1);
+    expect_open();
+    exchange(5000);
+    assert_int_equal(w.shared.counts.direct, 0);
+    close_way();
+}
+
 static void versions_are_kept_to(void **state)
 {
     (void)state;
@@ -622,16 +670,13 @@ static void refused(const struct wsr_echo_tls_options *options, const char *word
     assert_int_equal(ERR_peek_error(), 0);
 }
 
-/* A file of its own with @text, which is freed. */
-static const char *put(char name[32], char *text)
+/* A file with @text, which is freed. */
+static const char *put(const char *name, char *text)
 {
-    snprintf(name, 32, "/tmp/wsring-echo-XXXXXX");
-    int fd = mkstemp(name);
-    assert_true(fd >= 0 && text);
-    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-    close(fd);
+    assert_non_null(text);
+    const char *path = files_write(name, text, strlen(text));
     free(text);
-    return name;
+    return path;
 }
 
 /* Chain and key by file, together or apart; what is written by --cert-out is what the client then sees. */
@@ -639,14 +684,15 @@ static void certificates_come_from_files(void **state)
 {
     (void)state;
     struct wsr_certificate made;
-    char certificate[32], key[32], both[32], out[32], *joined;
+    char *joined;
     assert_int_equal(wsr_certificate_create(&made, NULL, &wsr_certificate_local), 0);
     char *certificate_text = wsr_certificate_pem(&made), *key_text = wsr_certificate_key_pem(&made, NULL);
     assert_true(asprintf(&joined, "%s%s", certificate_text, key_text) > 0);
+    const char *certificate = put("certificate", certificate_text), *out = files_path("out");
     const struct wsr_echo_tls_options cases[] = {
-        { .certificate_file = put(certificate, certificate_text), .key_file = put(key, key_text) },
-        { .certificate_file = put(both, joined) },
-        { .certificate_out = put(out, strdup("")) },
+        { .certificate_file = certificate, .key_file = put("key", key_text) },
+        { .certificate_file = put("both", joined) },
+        { .certificate_out = out },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         open_server(&cases[i]);
@@ -658,10 +704,6 @@ static void certificates_come_from_files(void **state)
         expect_open();
         close_way();
     }
-    unlink(certificate);
-    unlink(key);
-    unlink(both);
-    unlink(out);
     wsr_certificate_free(&made);
 }
 
@@ -669,11 +711,10 @@ static void options_that_are_no_good_are_refused(void **state)
 {
     (void)state;
     struct wsr_certificate made;
-    char certificate[32], wrong[32], locked[32];
     assert_int_equal(wsr_certificate_create(&made, NULL, &wsr_certificate_local), 0);
-    put(certificate, wsr_certificate_pem(&made));
-    put(locked, wsr_certificate_key_pem(&made, "secret"));
-    put(wrong, strdup("no PEM\n"));
+    const char *certificate = put("certificate", wsr_certificate_pem(&made));
+    const char *locked = put("locked", wsr_certificate_key_pem(&made, "secret"));
+    const char *wrong = files_write("wrong", "no PEM\n", 7);
     wsr_certificate_free(&made);
     refused(&(struct wsr_echo_tls_options){ .certificate_file = "/nonexistent" }, "--cert", "No such file");
     refused(&(struct wsr_echo_tls_options){ .certificate_file = wrong }, "--cert", "no start line");
@@ -688,9 +729,6 @@ static void options_that_are_no_good_are_refused(void **state)
     refused(&(struct wsr_echo_tls_options){ .ciphers = "::" }, "--tls-ciphers", "::");
     refused(&(struct wsr_echo_tls_options){ .version_min = WSR_TLS_1_3, .version_max = WSR_TLS_1_2 }, "--tls-max",
             "--tls-min");
-    unlink(certificate);
-    unlink(locked);
-    unlink(wrong);
 }
 
 int main(void)
@@ -708,6 +746,8 @@ int main(void)
         cmocka_unit_test(what_is_no_record_is_refused_with_its_alert),
         cmocka_unit_test(a_client_that_ends_the_handshake_is_told_of),
         cmocka_unit_test(renegotiation_is_refused),
+        cmocka_unit_test(direct_ends_what_it_cannot_carry),
+        cmocka_unit_test(a_client_that_wants_short_records_gets_them),
         cmocka_unit_test(versions_are_kept_to),
         cmocka_unit_test(ciphers_are_kept_to),
         cmocka_unit_test(http_1_1_is_agreed_on_and_nothing_else),
