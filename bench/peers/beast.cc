@@ -1,9 +1,14 @@
-// The comparison's client on Boost.Beast.
+// The comparison's client on Boost.Beast; with WSR_PEER_TLS defined, over TLS.
 // SPDX-License-Identifier: MIT
 #include <boost/asio/buffered_read_stream.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/websocket.hpp>
+#ifdef WSR_PEER_TLS
+#include <boost/asio/ssl.hpp>
+#include <boost/beast/ssl.hpp>
+#include <boost/beast/websocket/ssl.hpp>
+#endif
 
 #include <cstdint>
 #include <memory>
@@ -20,9 +25,66 @@ using tcp = net::ip::tcp;
 namespace {
 
 // With io_context's own executor, not the type-erased one of tcp::socket.
-using socket_type = net::basic_stream_socket<tcp, net::io_context::executor_type>;
+using tcp_socket = net::basic_stream_socket<tcp, net::io_context::executor_type>;
 
 constexpr std::size_t buffer_bytes = 64 * 1024;
+
+wsr_work work;
+
+#ifdef WSR_PEER_TLS
+net::ssl::context tls_context(net::ssl::context::tls_client);
+
+// Beast's own stream over TLS: one record for the head and the payload of a frame.
+class socket_type : public beast::ssl_stream<tcp_socket> {
+public:
+    // Asio's read buffer asks for it.
+    using lowest_layer_type = tcp_socket::lowest_layer_type;
+
+    explicit socket_type(net::io_context &context) : beast::ssl_stream<tcp_socket>(context, tls_context)
+    {
+    }
+
+    lowest_layer_type &lowest_layer()
+    {
+        return next_layer().lowest_layer();
+    }
+};
+
+tcp_socket &raw(socket_type &socket)
+{
+    return socket.next_layer();
+}
+
+// The server's certificate is checked: whom it is of, and that it is for this host.
+void prepare_tls()
+{
+    if (work.ca_file == nullptr)
+        wsr_work_fail("beast", "over TLS it needs a CA_FILE");
+    tls_context.load_verify_file(work.ca_file);
+    tls_context.set_verify_mode(net::ssl::verify_peer);
+    tls_context.set_verify_callback(net::ssl::host_name_verification(work.host));
+}
+
+void secure(socket_type &socket)
+{
+    socket.handshake(net::ssl::stream_base::client);
+}
+#else
+using socket_type = tcp_socket;
+
+tcp_socket &raw(socket_type &socket)
+{
+    return socket;
+}
+
+void prepare_tls()
+{
+}
+
+void secure(socket_type &)
+{
+}
+#endif
 
 // The stream itself reads 1,536 bytes at a time and writes each message on its own. Under it, Asio's read buffer takes
 // what is there, and once all is open what is written waits for flush().
@@ -66,30 +128,45 @@ private:
     std::vector<std::uint8_t> out;
 };
 
+tcp_socket &raw(buffered_socket &socket)
+{
+    return raw(socket.next_layer());
+}
+
+void secure(buffered_socket &socket)
+{
+    secure(socket.next_layer());
+}
+
 // Connections end with the process; Beast wants to know how they would.
+template <class Socket> void end_tcp(Socket &socket, beast::error_code &error)
+{
+    raw(socket).close(error);
+}
+
+template <class Socket, class Handler> void end_tcp_async(Socket &socket, Handler &&handler)
+{
+    beast::error_code error;
+    end_tcp(socket, error);
+    net::post(socket.get_executor(), beast::bind_front_handler(std::forward<Handler>(handler), error));
+}
+
 void teardown(beast::role_type, buffered_socket &socket, beast::error_code &error)
 {
-    socket.next_layer().close(error);
+    end_tcp(socket, error);
 }
 
 template <class Handler> void async_teardown(beast::role_type, buffered_socket &socket, Handler &&handler)
 {
-    beast::error_code error;
-    socket.next_layer().close(error);
-    net::post(socket.get_executor(), beast::bind_front_handler(std::forward<Handler>(handler), error));
+    end_tcp_async(socket, std::forward<Handler>(handler));
 }
 
-socket_type &raw(socket_type &socket)
+#ifdef WSR_PEER_TLS
+template <class Handler> void async_teardown(beast::role_type, socket_type &socket, Handler &&handler)
 {
-    return socket;
+    end_tcp_async(socket, std::forward<Handler>(handler));
 }
-
-socket_type &raw(buffered_socket &socket)
-{
-    return socket.next_layer();
-}
-
-wsr_work work;
+#endif
 
 // One connection. Written to only while no read is under way, so that a write may be a plain call.
 template <class Socket> class link {
@@ -104,6 +181,7 @@ public:
     {
         raw(stream.next_layer()).connect(server);
         raw(stream.next_layer()).set_option(tcp::no_delay(true));
+        secure(stream.next_layer());
         stream.handshake(host, "/");
     }
 
@@ -293,7 +371,7 @@ void memory(net::io_context &context)
     for (std::size_t i = wsr_work_few(&work); i < all.size(); i++)
         all[i]->read_async(never);
     context.poll();
-    end("plain socket, asynchronous read under way");
+    end("no read buffer, asynchronous read under way");
 }
 
 } // namespace
@@ -304,6 +382,7 @@ int main(int argc, char **argv)
     // One thread: no locks.
     net::io_context context(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE);
     try {
+        prepare_tls();
         switch (work.kind) {
         case WSR_WORK_ROUNDTRIP:
             roundtrip(context);

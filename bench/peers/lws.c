@@ -122,7 +122,7 @@ static void open_links(struct lws_context *context, uint32_t from, uint32_t to)
             struct lws_client_connect_info info = {
                 .context = context, .address = work.host, .port = work.port, .path = "/", .host = work.host,
                 .ietf_version_or_minus_one = -1, .local_protocol_name = "bench", .opaque_user_data = &links[begun],
-                .pwsi = &links[begun].wsi
+                .pwsi = &links[begun].wsi, .ssl_connection = work.ca_file != NULL ? LCCSCF_USE_SSL : 0
             };
             if (lws_client_connect_via_info(&info) == NULL)
                 wsr_work_fail("libwebsockets", "no connection");
@@ -138,7 +138,9 @@ static struct lws_context *make_context(void)
     static struct lws_protocols protocols[] = { { .name = "bench", .callback = on_event }, { .name = NULL } };
     protocols[0].rx_buffer_size = work.kind == WSR_WORK_MEMORY ? work.size_bytes : SERVICE_BYTES;
     const struct lws_context_creation_info info = {
-        .port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols, .pt_serv_buf_size = SERVICE_BYTES
+        .port = CONTEXT_PORT_NO_LISTEN, .protocols = protocols, .pt_serv_buf_size = SERVICE_BYTES,
+        .client_ssl_ca_filepath = work.ca_file,
+        .options = work.ca_file != NULL ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0
     };
     lws_set_log_level(LLL_ERR, NULL);
     struct lws_context *context = lws_create_context(&info);

@@ -5,15 +5,19 @@ import os
 import queue
 import shutil
 import subprocess
+import tempfile
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SYSTEM_PYTHON = "/usr/bin/python3"     # Debian's, which has python3-websockets; another may come first on PATH
 PATIENCE_S = 60                        # beyond what was asked for
 
-# connections and in_flight as the clients take them; server: what it does.
-Row = collections.namedtuple("Row", "name what kind server connections size in_flight")
-ROWS = [
+# connections and in_flight as the clients take them; server: what it does. record: over TLS 1.3 with AES-128-GCM, and
+# what the server sprays is in records of so many bytes; None: without TLS.
+Row = collections.namedtuple("Row", "name what kind server connections size in_flight record", defaults=[None])
+RECORD_MAX = 16384
+RECORD_SMALL = 130      # one message of 128 B with its head
+PLAIN_ROWS = [
     Row("roundtrip", "one message there, one back; 64 B, 1 connection, the server spins", "roundtrip", "pong", 1, 64,
         1),
     Row("ingest-1", "messages as fast as they come; 128 B, 1 connection", "ingest", "spray", 1, 128, 1),
@@ -23,9 +27,25 @@ ROWS = [
     Row("memory", "memory for each open and idle connection, the kernel's not counted; from 1,000 to 3,000 connections",
         "memory", "echo", 3000, 64, 1),
 ]
+TLS_ROWS = [
+    Row("roundtrip-wss", "one message there, one back, TLS 1.3 with AES-128-GCM; 64 B, 1 connection, the server spins",
+        "roundtrip", "pong", 1, 64, 1, RECORD_MAX),
+    Row("ingest-wss-1", "messages as fast as they come, records of 16 KiB; 128 B, 1 connection", "ingest", "spray", 1,
+        128, 1, RECORD_MAX),
+    Row("ingest-wss-small", "the same, each message a record", "ingest", "spray", 1, 128, 1, RECORD_SMALL),
+    Row("ingest-wss-100", "the same on 100 connections, records of 16 KiB", "ingest", "spray", 100, 128, 1, RECORD_MAX),
+    Row("echo-wss", "echoes; 64 B, 64 connections, 1 in flight on each", "echo", "echo", 64, 64, 1, RECORD_MAX),
+    Row("echo-deep-wss", "the same with 16 in flight on each", "echo", "echo", 64, 64, 16, RECORD_MAX),
+    Row("memory-wss", "memory for each open and idle connection, the kernel's not counted; from 1,000 to 3,000 "
+        "connections", "memory", "echo", 3000, 64, 1, RECORD_MAX),
+]
+ROWS = PLAIN_ROWS + TLS_ROWS
 
-# command is None when why_missing says what is not there.
-Client = collections.namedtuple("Client", "name command environment why_missing")
+# command is None when why_missing says what is not there. tls_command: over TLS, where each takes the file of the
+# certificate to check the server's against; None when that is missing too, or why_no_tls says why not. A client whose
+# only_tls is true is the same as another without TLS.
+Client = collections.namedtuple("Client", "name command environment why_missing tls_command why_no_tls only_tls",
+                                defaults=[None, None, False])
 
 
 class Broken(Exception):
@@ -34,11 +54,14 @@ class Broken(Exception):
 
 # ---- Clients ----
 
-def compiled(build, name, package):
+def compiled(build, name, package, tls_suffix="", tls_package=None):
+    """tls_suffix: of the program over TLS, when it is another one."""
     program = os.path.join(build, "peer-" + name)
-    if os.path.exists(program):
-        return Client(name, [program], {}, None)
-    return Client(name, None, {}, "install %s" % package)
+    if not os.path.exists(program):
+        return Client(name, None, {}, "install %s" % package)
+    if not os.path.exists(program + tls_suffix):
+        return Client(name, [program], {}, None, None, "install %s" % tls_package)
+    return Client(name, [program], {}, None, [program + tls_suffix])
 
 
 def build_speedups(build):
@@ -64,8 +87,8 @@ def python_websockets(build):
     if probe.returncode != 0:
         return Client("websockets", None, {}, "install python3-websockets")
     speedups = build_speedups(build)
-    return Client("websockets", [SYSTEM_PYTHON, os.path.join(HERE, "websockets.py")],
-                  {"WEBSOCKETS_SPEEDUPS": speedups} if speedups else {}, None)
+    command = [SYSTEM_PYTHON, os.path.join(HERE, "websockets.py")]
+    return Client("websockets", command, {"WEBSOCKETS_SPEEDUPS": speedups} if speedups else {}, None, command)
 
 
 def npm_ws(modules):
@@ -80,17 +103,27 @@ def npm_ws(modules):
                            check=False)
     if not os.path.isdir(os.path.join(modules, "ws")):
         return Client("ws", None, {}, "npm could not install it")
-    return Client("ws", ["node", os.path.join(HERE, "ws.js")], {"NODE_PATH": modules}, None)
+    command = ["node", os.path.join(HERE, "ws.js")]
+    return Client("ws", command, {"NODE_PATH": modules}, None, command)
 
 
 def find_clients(build, modules=None):
     """Every client, wsring first."""
-    return [compiled(build, "wsring", "nothing: build it"),
-            compiled(build, "beast", "g++ and libboost-dev"),
+    wsring = compiled(build, "wsring", "nothing: build it")
+    return [wsring,
+            wsring._replace(name="wsring-library", environment={"WSRING_RECORDS": "library"}, only_tls=True),
+            compiled(build, "beast", "g++ and libboost-dev", "-tls", "libssl-dev"),
             compiled(build, "lws", "libwebsockets-dev"),
-            compiled(build, "websocketpp", "g++, libwebsocketpp-dev and libboost-dev"),
+            compiled(build, "websocketpp", "g++, libwebsocketpp-dev and libboost-dev", "-tls", "libssl-dev"),
             npm_ws(modules),
             python_websockets(build)]
+
+
+def clients_of(row, found):
+    """Those that can do @row."""
+    if row.record is None:
+        return [client for client in found if client.command and not client.only_tls]
+    return [client for client in found if client.tls_command]
 
 
 # ---- One run ----
@@ -157,11 +190,15 @@ class Lines:
         return line
 
 
-def run_client(client, row, port, warmup_ms, duration_ms):
+def run_client(client, row, port, warmup_ms, duration_ms, ca_file=None):
     """Returns what it said."""
     arguments = [row.kind, "127.0.0.1", port, row.connections, row.size, row.in_flight, warmup_ms, duration_ms]
+    command = client.command
+    if ca_file is not None:
+        arguments.append(ca_file)
+        command = client.tls_command
     cpu = cpu_of_client()
-    process = subprocess.Popen(client.command + [str(argument) for argument in arguments], stdin=subprocess.DEVNULL,
+    process = subprocess.Popen(command + [str(argument) for argument in arguments], stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, **client.environment},
                                preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
@@ -176,16 +213,24 @@ def run_client(client, row, port, warmup_ms, duration_ms):
     return parse(row, out)
 
 
+def start_server(build, row, ca_file):
+    """Its certificate is in @ca_file when it has said its port."""
+    more = [] if row.record is None else [str(row.record), ca_file]
+    return subprocess.Popen([os.path.join(build, "wsring-peer-server"), row.server, str(row.connections),
+                             str(row.size)] + more, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+
+
 def run(build, client, row, warmup_ms, duration_ms):
     """One run. Returns (figures, what the client said)."""
-    server = subprocess.Popen([os.path.join(build, "wsring-peer-server"), row.server, str(row.connections),
-                               str(row.size)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    try:
-        lines = Lines(server.stdout)
-        port = int(lines.next("the server did not start"))
-        said = run_client(client, row, port, warmup_ms, duration_ms)
-        return figures(row, said, lines.next("the server did not see the end")), said
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
+    with tempfile.TemporaryDirectory() as folder:
+        ca_file = os.path.join(folder, "ca.pem")
+        server = start_server(build, row, ca_file)
+        try:
+            lines = Lines(server.stdout)
+            port = int(lines.next("the server did not start"))
+            said = run_client(client, row, port, warmup_ms, duration_ms, None if row.record is None else ca_file)
+            return figures(row, said, lines.next("the server did not see the end")), said
+        finally:
+            server.kill()
+            server.wait()
+            server.stdout.close()

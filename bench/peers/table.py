@@ -97,7 +97,7 @@ def sentence(facts, rounds, slice_ms):
 
 def as_json(row, results, said):
     """One row for --json."""
-    found = {"row": row.name, "what": row.what, "clients": []}
+    found = {"row": row.name, "what": row.what, "kind": row.kind, "clients": []}
     for name, theirs in results.items():
         if not theirs:
             continue
@@ -111,7 +111,7 @@ def as_json(row, results, said):
     return found
 
 
-# What stands for a row in the table of all: its key, the unit.
+# What stands for a row of that kind in the table of all: its key, the unit.
 CHIEF = {"roundtrip": ("p50_ns", "ns"), "memory": ("bytes", "B")}
 
 
@@ -121,12 +121,12 @@ def summary(rows):
     for row in rows:
         names += [one["library"] for one in row["clients"] if one["library"] not in names]
     yield "| client | %s |" % " | ".join("%s, %s" % (row["row"], {"roundtrip": "p50", "memory": "per connection"}.get(
-        row["row"], "CPU per message")) for row in rows)
+        row["kind"], "CPU per message")) for row in rows)
     yield "|" + "---|" * (len(rows) + 1)
     for name in names:
         line = [name]
         for row in rows:
-            key, unit = CHIEF.get(row["row"], ("cpu_ns", "ns"))
+            key, unit = CHIEF.get(row["kind"], ("cpu_ns", "ns"))
             found = [one for one in row["clients"] if one["library"] == name]
             line.append("-" if not found else told(found[0][key]["median"], unit) if found[0]["client"] == "wsring" else
                         "%s (%.2f)" % (told(found[0][key]["median"], unit),

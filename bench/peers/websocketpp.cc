@@ -1,8 +1,12 @@
-// The comparison's client on WebSocket++.
+// The comparison's client on WebSocket++; with WSR_PEER_TLS defined, over TLS.
 // SPDX-License-Identifier: MIT
 #include <websocketpp/client.hpp>
 #include <websocketpp/concurrency/none.hpp>
+#ifdef WSR_PEER_TLS
+#include <websocketpp/config/asio_client.hpp>
+#else
 #include <websocketpp/config/asio_no_tls_client.hpp>
+#endif
 
 #include <string>
 #include <vector>
@@ -11,8 +15,16 @@
 
 namespace {
 
+#ifdef WSR_PEER_TLS
+using stock = websocketpp::config::asio_tls_client;
+constexpr const char *scheme = "wss://";
+#else
+using stock = websocketpp::config::asio_client;
+constexpr const char *scheme = "ws://";
+#endif
+
 // One thread, so no locks and no strand; and no logging.
-struct config : public websocketpp::config::asio_client {
+struct config : public stock {
     using type = config;
     using concurrency_type = websocketpp::concurrency::none;
     using alog_type = websocketpp::log::basic<concurrency_type, websocketpp::log::alevel>;
@@ -20,7 +32,7 @@ struct config : public websocketpp::config::asio_client {
     static const websocketpp::log::level elog_level = websocketpp::log::elevel::none;
     static const websocketpp::log::level alog_level = websocketpp::log::alevel::none;
 
-    struct transport_config : public websocketpp::config::asio_client::transport_config {
+    struct transport_config : public stock::transport_config {
         using concurrency_type = config::concurrency_type;
         using alog_type = config::alog_type;
         using elog_type = config::elog_type;
@@ -93,7 +105,7 @@ void on_next(link &self, const std::string &message)
 void connect(link &self)
 {
     websocketpp::lib::error_code error;
-    self.connection = client.get_connection("ws://" + std::string(work.host) + ":" + std::to_string(work.port) + "/",
+    self.connection = client.get_connection(scheme + std::string(work.host) + ":" + std::to_string(work.port) + "/",
                                             error);
     if (error)
         wsr_work_fail("websocketpp", error.message().c_str());
@@ -120,17 +132,40 @@ void open_links(std::uint32_t from, std::uint32_t to)
     }
 }
 
+#ifdef WSR_PEER_TLS
+// The server's certificate is checked: whom it is of, and that it is for this host.
+void prepare_tls()
+{
+    namespace ssl = boost::asio::ssl;
+    auto context = std::make_shared<ssl::context>(ssl::context::tls_client);
+    context->load_verify_file(work.ca_file);
+    context->set_verify_mode(ssl::verify_peer);
+    context->set_verify_callback(ssl::host_name_verification(work.host));
+    client.set_tls_init_handler([context](handle) { return context; });
+}
+#else
+void prepare_tls()
+{
+}
+#endif
+
 } // namespace
 
 int main(int argc, char **argv)
 {
     wsr_work_read(&work, argc, argv);
+#ifdef WSR_PEER_TLS
+    if (work.ca_file == nullptr)
+        wsr_work_fail("websocketpp", "over TLS it needs a CA_FILE");
+#endif
     links.resize(work.connections_count);
     payload.assign(work.size_bytes, 'x');
     try {
         client.init_asio();
+        prepare_tls();
         client.set_tcp_post_init_handler([](handle which) {
-            client.get_con_from_hdl(which)->get_socket().set_option(boost::asio::ip::tcp::no_delay(true));
+            auto &socket = client.get_con_from_hdl(which)->get_socket().lowest_layer();
+            socket.set_option(boost::asio::ip::tcp::no_delay(true));
         });
         if (work.kind == WSR_WORK_MEMORY) {
             open_links(0, wsr_work_few(&work));

@@ -7,6 +7,7 @@ source.
 import asyncio
 import json
 import os
+import ssl
 import sys
 import time
 
@@ -28,11 +29,12 @@ OPENING_MAX = 64
 
 class Work:
     def __init__(self, arguments):
-        if len(arguments) != 8:
+        if len(arguments) not in (8, 9):
             sys.exit("usage: websockets.py roundtrip|ingest|echo|memory HOST PORT CONNECTIONS SIZE IN_FLIGHT WARMUP_MS "
-                     "DURATION_MS")
+                     "DURATION_MS [CA_FILE]")
         self.kind, self.host = arguments[:2]
-        self.port, self.connections, self.size, self.in_flight, warmup_ms, duration_ms = map(int, arguments[2:])
+        self.port, self.connections, self.size, self.in_flight, warmup_ms, duration_ms = map(int, arguments[2:8])
+        self.tls = ssl.create_default_context(cafile=arguments[8]) if len(arguments) == 9 else None
         self.warmup_ns, self.duration_ns = warmup_ms * 1000000, duration_ms * 1000000
         self.messages = self.messages_before = 0
         self.warm_ns = self.end_ns = self.begin_ns = 0
@@ -75,8 +77,9 @@ def fail(why):
 
 
 async def connect(work):
-    return await websockets.client.connect("ws://%s:%d/" % (work.host, work.port), compression=None, max_size=None,
-                                           ping_interval=None)
+    scheme, more = ("wss", {"ssl": work.tls}) if work.tls else ("ws", {})
+    return await websockets.client.connect("%s://%s:%d/" % (scheme, work.host, work.port), compression=None,
+                                           max_size=None, ping_interval=None, **more)
 
 
 async def connect_all(work, count):

@@ -45,8 +45,8 @@ void wsr_work_read(struct wsr_work *work, int argc, char **argv)
 {
     uint64_t numbers[7] = { 0 };
     *work = (struct wsr_work){ .kind = WSR_WORK_ECHO };
-    bool ok = argc == 9 && read_kind(argv[1], &work->kind);
-    for (int i = 3; ok && i < argc; i++) {
+    bool ok = (argc == 9 || argc == 10) && read_kind(argv[1], &work->kind);
+    for (int i = 3; ok && i < 9; i++) {
         char *end;
         numbers[i - 3] = strtoull(argv[i], &end, 10);
         ok = *end == '\0' && end != argv[i];
@@ -54,11 +54,12 @@ void wsr_work_read(struct wsr_work *work, int argc, char **argv)
     if (!ok || numbers[0] > UINT16_MAX || numbers[1] < 1 || numbers[1] > 100000 || numbers[2] < 1 ||
         numbers[2] > WSR_WORK_SIZE_MAX || numbers[3] < 1 || numbers[3] > 1024) {
         fprintf(stderr, "usage: %s roundtrip|ingest|echo|memory HOST PORT CONNECTIONS SIZE IN_FLIGHT WARMUP_MS "
-                        "DURATION_MS\n", argv[0]);
+                        "DURATION_MS [CA_FILE]\n\nWith CA_FILE over TLS.\n", argv[0]);
         exit(STATUS_USAGE);
     }
     work->host = argv[2];
     work->port = (uint16_t)numbers[0];
+    work->ca_file = argv[9];          /* NULL ends them */
     work->connections_count = (uint32_t)numbers[1];
     work->size_bytes = (uint32_t)numbers[2];
     work->in_flight = (uint32_t)numbers[3];

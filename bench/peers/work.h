@@ -26,6 +26,7 @@ struct wsr_work {
     enum wsr_work_kind kind;
     const char *host;
     uint16_t port;
+    const char *ca_file;              /* TLS: the certificate of the server is to be checked against it; NULL = none */
     uint32_t connections_count;
     uint32_t size_bytes;
     uint32_t in_flight;

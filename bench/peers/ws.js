@@ -8,11 +8,13 @@ const MESSAGES_PER_CLOCK = 16;
 const OPENING_MAX = 64;
 const X = 'x'.charCodeAt(0);
 
-const [kind, host, ...numbers] = process.argv.slice(2);
+const [kind, host, ...numbers] = process.argv.slice(2, 10);
+const caFile = process.argv[10];      // over TLS: the server's certificate is checked against it
 const [port, connections, size, inFlight, warmupMs, durationMs] = numbers.map(Number);
 const now = () => performance.now();
 
 let messages = 0, messagesBefore = 0, warmMs = 0, endMs = Infinity, beginMs = 0, beginCpu = null, measures = false;
+const ca = caFile && fs.readFileSync(caFile);
 const samples = [];
 const payloads = [];
 for (let number = 0; number < NUMBERS; number++) {
@@ -66,7 +68,8 @@ function end(more) {
 
 function connect(onMessage) {
     return new Promise((resolve) => {
-        const socket = new WebSocket('ws://' + host + ':' + port + '/', { perMessageDeflate: false });
+        const socket = new WebSocket((ca ? 'wss://' : 'ws://') + host + ':' + port + '/',
+                                     { perMessageDeflate: false, ca });
         socket.on('error', (error) => fail(error.message));
         socket.on('close', () => fail('a connection ended'));
         // Before the first message can come.
@@ -141,6 +144,7 @@ async function memory() {
 }
 
 if (numbers.length !== 6)
-    fail('usage: ws.js roundtrip|ingest|echo|memory HOST PORT CONNECTIONS SIZE IN_FLIGHT WARMUP_MS DURATION_MS');
+    fail('usage: ws.js roundtrip|ingest|echo|memory HOST PORT CONNECTIONS SIZE IN_FLIGHT WARMUP_MS DURATION_MS ' +
+         '[CA_FILE]');
 const works = { roundtrip, memory, ingest: () => stream(false), echo: () => stream(true) };
 works[kind]();

@@ -1,4 +1,5 @@
-/* The comparison's client on wsring: an inline engine, through the public header alone.
+/* The comparison's client on wsring: an inline engine, through the public header alone. WSRING_RECORDS, when it is
+ * "library", lets OpenSSL carry the records of TLS, and not the engine.
  * SPDX-License-Identifier: MIT */
 #include "wsring.h"
 
@@ -21,6 +22,7 @@ static struct wsr_engine *engine;
 static struct link *links;
 static struct wsr_event events[EVENTS_COUNT];
 static uint8_t payload[WSR_WORK_SIZE_MAX];
+static bool uses_library;
 
 /* Whether @event is the next message of its connection. */
 static bool is_next(const struct wsr_event *event)
@@ -33,7 +35,7 @@ static void open_links(uint32_t from, uint32_t to)
 {
     char url[128];
     struct wsr_event event;
-    snprintf(url, sizeof url, "ws://%s:%u/", work.host, work.port);
+    snprintf(url, sizeof url, "%s://%s:%u/", work.ca_file != NULL ? "wss" : "ws", work.host, work.port);
     for (uint32_t begun = from, open = from; open < to;) {
         for (; begun < to && begun - open < OPENING_MAX; begun++) {
             struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
@@ -91,12 +93,29 @@ static void take(bool echoes)
     }
 }
 
-int main(int argc, char **argv)
+__attribute__((noreturn)) static void end(const char *how)
+{
+    char way[96];
+    snprintf(way, sizeof way, "inline engine%s%s", how,
+             work.ca_file == NULL ? "" : uses_library ? "; records by the library" : "; direct records");
+    wsr_work_end(&work, uses_library ? "wsring " WSR_VERSION ", library" : "wsring " WSR_VERSION, way);
+}
+
+static struct wsr_engine_options make_options(void)
 {
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
+    const char *records = getenv("WSRING_RECORDS");
+    uses_library = work.ca_file != NULL && records != NULL && strcmp(records, "library") == 0;
+    options.wait = work.kind == WSR_WORK_ROUNDTRIP ? WSR_WAIT_SPIN : WSR_WAIT_BLOCK;
+    options.tls_ca_file = work.ca_file;
+    options.tls_records = uses_library ? WSR_TLS_LIBRARY : WSR_TLS_DIRECT;
+    return options;
+}
+
+int main(int argc, char **argv)
+{
     wsr_work_read(&work, argc, argv);
-    bool spins = work.kind == WSR_WORK_ROUNDTRIP;
-    options.wait = spins ? WSR_WAIT_SPIN : WSR_WAIT_BLOCK;
+    struct wsr_engine_options options = make_options();
     links = calloc(work.connections_count, sizeof *links);
     if (links == NULL || wsr_engine_create(&engine, &options) != 0)
         wsr_work_fail("wsring", links == NULL ? "no memory" : wsr_error_text());
@@ -106,7 +125,7 @@ int main(int argc, char **argv)
         open_links(0, wsr_work_few(&work));
         wsr_work_look_at_memory(&work);
         open_links(wsr_work_few(&work), work.connections_count);
-        wsr_work_end(&work, "wsring " WSR_VERSION, "inline engine");
+        end("");
     }
     open_links(0, work.connections_count);
     wsr_work_begin(&work);
@@ -116,5 +135,5 @@ int main(int argc, char **argv)
         send_next(&links[i % work.connections_count]);
     if (work.kind != WSR_WORK_ROUNDTRIP)
         take(work.kind == WSR_WORK_ECHO);
-    wsr_work_end(&work, "wsring " WSR_VERSION, spins ? "inline engine, spinning" : "inline engine, sleeping");
+    end(work.kind == WSR_WORK_ROUNDTRIP ? ", spinning" : ", sleeping");
 }
