@@ -229,7 +229,6 @@ void wsr_conn_start_upgrade(struct wsr_conn *c)
     opening->request = NULL;
     wsr_conn_enter(c, WSR_CONN_UPGRADING);
     wsr_timer_arm(c->host->wheel, &c->timer, opening->dial.deadline_ns);
-    wsr_conn_want_input(c);
 }
 
 /* Arm the timer for @after_ns from now, or for the end of the opening. */
@@ -248,6 +247,9 @@ void wsr_conn_connected(struct wsr_conn *c, int32_t result)
             wsr_conn_start_tunnel(c);
         else
             wsr_conn_reached(c);
+        /* Whoever comes further by what was received asks for more when all of that is parsed. */
+        if (wsr_conn_is_reading(c))
+            wsr_conn_want_input(c);
         return;
     }
     /* An attempt whose share of the time was over was cancelled. */

@@ -19,8 +19,6 @@ void wsr_conn_start_tunnel(struct wsr_conn *c)
     wsr_conn_enter(c, WSR_CONN_TUNNELING);
     wsr_timer_arm(c->host->wheel, &c->timer, opening->dial.deadline_ns);
     say(c);
-    if (c->state == WSR_CONN_TUNNELING)
-        wsr_conn_want_input(c);
 }
 
 /* Feed @buffer as far as the proxy speaks; what is behind that is the server's. The conn may have ended after it. */

@@ -90,7 +90,6 @@ static void start_tls(struct wsr_conn *c)
         return;
     }
     take_output(c);
-    wsr_conn_want_input(c);
 }
 
 void wsr_conn_reached(struct wsr_conn *c)
