@@ -76,6 +76,8 @@ bool wsr_conn_is_reading(const struct wsr_conn *conn);
 bool wsr_conn_parse(struct wsr_conn *conn, struct wsr_loan *buffer);
 /* Make @buffer the oldest of what was received and is to be parsed. */
 void wsr_conn_put_back(struct wsr_conn *conn, struct wsr_loan *buffer);
+/* Nothing in @buffer is to be parsed any more: end the use that was for that. */
+void wsr_conn_give_up(struct wsr_loan *buffer);
 void wsr_conn_received(struct wsr_conn *conn, const struct wsr_completion *completion);
 /* So many bytes were received. */
 void wsr_conn_count_received(struct wsr_conn *conn, uint32_t bytes);

@@ -303,6 +303,7 @@ static void take_fetched(struct wsr_conn *c, struct wsr_conn_ktls_op *op, int32_
         op->block->filled = (uint32_t)result;
         op->block->parsed = 0;
         op->block->is_opened = op->is_message;         /* else it is still to be */
+        op->block->is_parsing = type == WSR_TLS_DATA;
     }
     if (result >= 0 && type != WSR_TLS_DATA) {
         on_control(c, type, wsr_bytes_of(op->part.iov_base, (size_t)result));

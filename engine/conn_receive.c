@@ -38,10 +38,17 @@ void wsr_conn_put_back(struct wsr_conn *c, struct wsr_loan *buffer)
     put_backlog(c, buffer, false);
 }
 
+void wsr_conn_give_up(struct wsr_loan *buffer)
+{
+    if (WSR_UNLIKELY(buffer->is_parsing))
+        wsr_pool_end_parsing(buffer);
+    wsr_pool_unuse(buffer);
+}
+
 void wsr_conn_release_backlog(struct wsr_conn *c)
 {
     for (struct wsr_loan *buffer; (buffer = take_backlog(c)) != NULL;)
-        wsr_pool_unuse(buffer);
+        wsr_conn_give_up(buffer);
 }
 
 /* ---- Receiving --------------------------------------------------------------------------------- */
@@ -385,7 +392,7 @@ void wsr_conn_parse_backlog(struct wsr_conn *c)
                 rest_for_consumer(c);
             return;
         }
-        wsr_pool_unuse(buffer);
+        wsr_conn_give_up(buffer);
     }
     if (c->ops & WSR_CONN_OP_RECV)
         c->marks &= (uint16_t)~MARK_BEHIND;

@@ -166,8 +166,9 @@ static bool parse_block(struct wsr_conn *c, const struct wsr_tls_event *event, s
     block->filled = block->parsed + (uint32_t)event->data.len;
     block->sealed_at = block->sealed_end = 0;
     block->is_opened = true;
+    block->is_parsing = true;
     if (wsr_conn_parse(c, block) || !wsr_conn_is_reading(c)) {
-        wsr_pool_unuse(block);
+        wsr_conn_give_up(block);
         return true;
     }
     wsr_conn_put_back(c, *buffer);

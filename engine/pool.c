@@ -305,6 +305,7 @@ struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes)
     loan->uses = 1;
     loan->is_home = false;
     loan->is_opened = false;
+    assert(!loan->is_parsing);
     return loan;
 }
 
@@ -326,7 +327,16 @@ void wsr_pool_lend_block(struct wsr_loan *block)
 {
     assert(block->is_block && !block->is_lent);
     block->is_lent = true;
-    count_blocks(block->pool, block->capacity);
+    if (!block->is_parsing)
+        count_blocks(block->pool, block->capacity);
+}
+
+void wsr_pool_end_parsing(struct wsr_loan *block)
+{
+    assert(block->is_block && block->is_parsing);
+    block->is_parsing = false;
+    if (block->is_lent)
+        count_blocks(block->pool, block->capacity);
 }
 
 uint8_t *wsr_pool_block_bytes(struct wsr_loan *block)

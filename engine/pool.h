@@ -28,6 +28,7 @@ struct wsr_loan {
     bool is_block;
     bool is_lent;                     /* block: counted as memory of copied messages */
     bool is_opened;                   /* records: sealed_at and sealed_end are set */
+    bool is_parsing;                  /* block: a connection's, with more to parse; see wsr_pool_end_parsing() */
     bool is_home;                     /* buffer: the kernel has it; block: freed */
 };
 
@@ -90,8 +91,11 @@ struct wsr_loan *wsr_pool_block(struct wsr_pool *pool, size_t bytes);
  * it was. */
 struct wsr_loan *wsr_pool_block_grow(struct wsr_pool *pool, struct wsr_loan *block, size_t used, size_t wanted);
 /* The block passes to an event: it counts towards loan_max_bytes until it comes home. Memory of messages that are
- * still being gathered does not, or they could hold each other up. */
+ * still being gathered does not, or they could hold each other up; nor does a block that is still being parsed, which
+ * would wait for itself. */
 void wsr_pool_lend_block(struct wsr_loan *block);
+/* All of a block was parsed, or is given up: it counts if it was lent meanwhile. */
+void wsr_pool_end_parsing(struct wsr_loan *block);
 /* Bytes of a block, and the block of such bytes. */
 uint8_t *wsr_pool_block_bytes(struct wsr_loan *block);
 struct wsr_loan *wsr_pool_block_of(uint8_t *bytes);
