@@ -270,31 +270,25 @@ static void a_broken_rule_is_seen_in_the_first_bytes(void **state)
 
 /* RECV-12, EVT-08: what handlers of earlier messages answer goes out before the failing Close; also when the frames
  * came in one segment. */
+static void answers_before_a_close(struct world *world)
+{
+    sim_script(world->sim, OPENED "cork; text a; text b; ping p; raw ff00; text no; uncork; expect fin; fin");
+    world->on_message = "text answer";
+    world_connect(world);
+    world_run_to_end(world);
+    world_expect(world, "open\nmessage text 1 a\nmessage text 1 b\n" FAILED);
+    const char *log = sim_log(world->sim, 0);
+    const char *first = strstr(log, "text 6 answer\n");
+    const char *close = strstr(log, "close 1002 ");
+    const char *second = first == NULL ? NULL : strstr(first + 1, "text 6 answer\n");
+    if (second == NULL || close == NULL || close < second || strstr(log, "pong 1 p\n") == NULL)
+        world_fail(world, "the peer saw:\n%s", log);
+}
+
 static void answers_leave_before_a_failing_close(void **state)
 {
-    static const struct world_scene scenes[] = {
-        { .name = "one segment", .script = OPENED "cork; text a; text b; ping p; raw ff00; text no; uncork; "
-          "expect fin; fin",
-          .on_message = "text answer", .events = "open\nmessage text 1 a\nmessage text 1 b\n" FAILED,
-          .peer = REQUEST "*", .stage = WSR_STAGE_OPEN },
-    };
     (void)state;
-    for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
-        struct world world;
-        world_open(&world, seed, NULL);
-        sim_script(world.sim, scenes[0].script);
-        world.on_message = scenes[0].on_message;
-        world_connect(&world);
-        world_run_to_end(&world);
-        world_expect(&world, scenes[0].events);
-        const char *log = sim_log(world.sim, 0);
-        const char *first = strstr(log, "text 6 answer\n");
-        const char *close = strstr(log, "close 1002 ");
-        const char *second = first == NULL ? NULL : strstr(first + 1, "text 6 answer\n");
-        if (second == NULL || close == NULL || close < second || strstr(log, "pong 1 p\n") == NULL)
-            world_fail(&world, "the peer saw:\n%s", log);
-        world_close(&world);
-    }
+    world_each_seed(answers_before_a_close, NULL);
 }
 
 /* Send @messages to a server that takes 100 bytes, closes, and then takes the rest. Returns what it saw, up to our

@@ -30,6 +30,7 @@ struct writer {
     char *text;
     size_t used;
     bool cuts;                   /* into pieces of a few bytes, and then it echoes nothing: there would be no end */
+    bool is_secure;
 };
 
 static void write_step(struct writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -114,9 +115,18 @@ static void write_frames(struct writer *w)
     }
 }
 
+/* What only a server with TLS says. */
+static void write_tls(struct writer *w)
+{
+    static const char *const steps[] = { "update", "update ask", "tickets 1", "tickets 3" };
+    write_step(w, "%s", PICK(w, steps));
+}
+
 static void write_talk(struct writer *w)
 {
     static const char *const windows[] = { "stop", "read", "window 3", "window 100", "slow 1", "slow 50", "slow 5000" };
+    if (w->is_secure && pick(w, 10) == 0)
+        write_tls(w);
     switch (pick(w, 14)) {
     case 0: write_step(w, "wait %u", pick(w, 300)); break;
     case 1: write_step(w, "%s", PICK(w, windows)); break;
@@ -139,6 +149,13 @@ static void write_end(struct writer *w)
                                           "close 4999" };
     static const char *const ends[] = { "fin", "rst ECONNRESET", "rst ETIMEDOUT", "gone", "wait 100; fin",
                                         "wait 5000" };
+    static const char *const tls_ends[] = { "notify", "wire 1703030010 00112233445566778899aabbccddeeff",
+                                            "wire 1703037fff", "wire 1503030002", "wire 00", "notify; wire 00" };
+    if (w->is_secure && pick(w, 8) == 0) {
+        write_step(w, "%s", PICK(w, tls_ends));
+        write_step(w, "%s", PICK(w, ends));
+        return;
+    }
     switch (pick(w, 6)) {
     case 0:
         write_step(w, "%s", PICK(w, closes));
@@ -165,7 +182,7 @@ static void write_end(struct writer *w)
 static void script_at_random(struct world *world)
 {
     char text[SCRIPT_BYTES];
-    struct writer writer = { .sim = world->sim, .text = text };
+    struct writer writer = { .sim = world->sim, .text = text, .is_secure = world->way != WORLD_WS };
     writer.cuts = pick(&writer, 4) == 0;
     if (pick(&writer, 8) == 0)
         write_step(&writer, "stop");
@@ -265,8 +282,8 @@ static void read_everything(struct world *world, unsigned index)
     const char *value = wsr_socket_response_header(socket, "upgrade", 0, &len);
     if (value != NULL && wsr_socket_ready_state(socket) == WSR_CONNECTING)
         world_fail(world, "the answer can be read while connecting");
-    assert_string_equal(wsr_socket_url(socket), WORLD_URL);
-    assert_string_equal(wsr_socket_origin(socket), "ws://10.0.0.1:9001");
+    assert_string_equal(wsr_socket_url(socket), world_url(world, WORLD_URL));
+    assert_string_equal(wsr_socket_origin(socket), world_url(world, "ws://10.0.0.1:9001"));
     assert_string_equal(wsr_socket_extensions(socket), "");
     assert_int_equal(wsr_socket_ring(socket), 0);
     assert_true(wsr_socket_buffered_amount(socket) >= wsr_socket_buffered_now(socket));
@@ -466,7 +483,7 @@ static void open_something(struct world *world)
     if (live >= LIVE_MAX || world->sockets_count == SOCKETS_COUNT)
         return;
     options.flags = sim_random(world->sim, 2) == 0 ? WSR_SOCKET_KEEP_RESPONSE : 0;
-    int rc = wsr_socket_open(world->engine, WORLD_URL, WSR_ZSTRING, NULL, 0, &options, &socket);
+    int rc = wsr_socket_open(world->engine, world_url(world, WORLD_URL), WSR_ZSTRING, NULL, 0, &options, &socket);
     if (rc != 0) {
         assert_int_equal(rc, WSR_ERR_MEMORY);      /* the slots of destroyed ones may still be finishing */
         return;
@@ -565,20 +582,20 @@ static void options_at_random(struct wsr_engine_options *options, uint64_t seed)
     options->fin_timeout_ns = random >> 36 & 1 ? 50000000u : 0;
 }
 
-static void live_once(uint64_t seed)
+static void live_once(uint64_t seed, enum world_way way)
 {
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
     struct world world;
     struct life life = { .holds_count = 0 };
     options_at_random(&options, seed);
-    world_open(&world, seed, &options);
+    world_open_over(&world, seed, &options, way);
     for (unsigned i = 0; i < SOCKETS_COUNT; i++)
         script_at_random(&world);
     unsigned chunks_count = count_chunks(world.engine->consumers[0].worker->host.slab);
     world.context = &life;
-    unsigned way = (unsigned)sim_random(world.sim, 4);
-    life.reacts = way > 1;
-    world.react = way > 0 ? react : NULL;      /* without it, arrays of several events are polled */
+    unsigned manner = (unsigned)sim_random(world.sim, 4);
+    life.reacts = manner > 1;
+    world.react = manner > 0 ? react : NULL;   /* without it, arrays of several events are polled */
     live(&world, 20 + (unsigned)sim_random(world.sim, 80));
     if (sim_random(world.sim, 5) != 0)
         end_life(&world, chunks_count);
@@ -597,8 +614,12 @@ static void lives_at_random(void **state)
     (void)state;
     bool is_counted = getenv("WSRING_SIM_SEEDS") != NULL || getenv("WSRING_SIM_SEED") != NULL;
     uint64_t last = is_counted ? world_seeds_last() : LIVES_COUNT;
-    for (uint64_t seed = world_seeds_first(); seed <= last; seed++)
-        live_once(seed);
+    for (int way = WORLD_WS; way < WORLD_WAYS_COUNT; way++) {
+        for (uint64_t seed = world_seeds_first(); seed <= last; seed++) {
+            if (world_has_seed((enum world_way)way, seed))
+                live_once(seed, (enum world_way)way);
+        }
+    }
 }
 
 int main(void)

@@ -56,8 +56,9 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *   tls                    from now on what the client does in TLS is logged too: "secured NAME PROTOCOLS", "alert N",
  *                          "close_notify"
  *   expect KIND            * also: secured alert close_notify
- *   update [ask]           renew our keys (TLS 1.3), and ask the client to do the same
- *   tickets N, renegotiate send tickets (TLS 1.3), or a HelloRequest (TLS 1.2)
+ *   update [ask]           renew our keys, and ask the client to do the same; nothing with TLS 1.2
+ *   tickets N              send tickets; the same
+ *   renegotiate            send a HelloRequest; nothing with TLS 1.3
  *   notify                 send close_notify
  *   wire HEX               send bytes that are not sealed
  */

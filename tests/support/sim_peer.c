@@ -123,10 +123,11 @@ static void follow_whims(struct sim_peer *peer)
 static void seal_plain(struct sim_peer *peer)
 {
     size_t len = peer->plain.bytes, record_bytes = 0;
-    if (len == 0 || peer->link->state == TLS_SERVER_FAILED)
+    if (len == 0)
         return;
-    if (peer->has_notified)
-        sim_fail(peer->sim, "the script sends data behind its close_notify");
+    peer->plain.bytes = 0;
+    if (peer->link->state == TLS_SERVER_FAILED || peer->has_notified)
+        return;                        /* it goes nowhere */
     uint64_t style = sim_random(peer->sim, 8);
     if (style == 0)
         record_bytes = 1 + (size_t)sim_random(peer->sim, len < 16384 ? len : 16384);
@@ -134,7 +135,6 @@ static void seal_plain(struct sim_peer *peer)
         record_bytes = 1 + (size_t)sim_random(peer->sim, 3);
     follow_whims(peer);
     tls_server_write(peer->link, peer->plain.data, len, record_bytes);
-    peer->plain.bytes = 0;
     send_sealed(peer);
 }
 
@@ -375,7 +375,7 @@ static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *paylo
     } else {
         log_line(peer, kind, "%s %zu%s%.*s", seen_names[kind], len, len > 0 ? " " : "", (int)len, payload);
     }
-    bool echoes = peer->echoes && peer->fin_ns == 0 && peer->reset_ns == 0;
+    bool echoes = peer->echoes && peer->fin_ns == 0 && peer->reset_ns == 0 && !peer->has_notified;
     if (echoes && (kind == SIM_TEXT || kind == SIM_BINARY))
         tell_frame(peer, first & 15, payload, len);
     if (echoes && kind == SIM_PING)
@@ -666,7 +666,12 @@ static void notify(struct sim_peer *peer)
     send_sealed(peer);
 }
 
-/* Steps about TLS, which there is unless nobody waits for it. Returns 1 done, -1 not one of these. */
+static bool speaks(const struct sim_peer *peer, int version)
+{
+    return peer->link != NULL && peer->link->state == TLS_SERVER_OPEN && SSL_version(peer->link->ssl) == version;
+}
+
+/* Steps about TLS, some of one version only. Returns 1 done, -1 not one of these. */
 static int do_tls_step(struct sim_peer *peer, const char *step)
 {
     const char *argument;
@@ -675,24 +680,24 @@ static int do_tls_step(struct sim_peer *peer, const char *step)
     } else if (is_step(step, "tls", &argument)) {
         peer->tells_tls = true;
     } else if (is_step(step, "notify", &argument)) {
-        notify(peer);
+        if (is_secured(peer))
+            notify(peer);
     } else if (is_step(step, "wire", &argument)) {
         tell_hex(peer, argument, true);
     } else if (is_step(step, "update", &argument)) {
-        seal_plain(peer);
-        tls_server_update_keys(peer->link, *argument != '\0');
-        send_sealed(peer);
+        if (speaks(peer, TLS1_3_VERSION))
+            tls_server_update_keys(peer->link, *argument != '\0');
     } else if (is_step(step, "tickets", &argument)) {
-        seal_plain(peer);
-        tls_server_send_tickets(peer->link, (unsigned)strtoul(argument, NULL, 10));
-        send_sealed(peer);
+        if (speaks(peer, TLS1_3_VERSION))
+            tls_server_send_tickets(peer->link, (unsigned)strtoul(argument, NULL, 10));
     } else if (is_step(step, "renegotiate", &argument)) {
-        seal_plain(peer);
-        tls_server_renegotiate(peer->link);
-        send_sealed(peer);
+        if (speaks(peer, TLS1_2_VERSION))
+            tls_server_renegotiate(peer->link);
     } else {
         return -1;
     }
+    if (is_secured(peer))
+        send_sealed(peer);
     return 1;
 }
 
