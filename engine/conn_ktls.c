@@ -11,6 +11,7 @@
 #define RECORD_OVERFLOW 22
 #define UNEXPECTED_MESSAGE 10
 #define INTERNAL_ERROR 80
+#define CONTROL_BYTES 4000u       /* room for most records that are not data; others come in parts, as messages may */
 #define ALERT_BYTES 2u            /* no message of a handshake is so short */
 #define OPTIONS_COUNT 3u          /* options without which the kernel carries nothing */
 
@@ -221,28 +222,13 @@ bool wsr_conn_ktls_has_met(struct wsr_conn *c, int system_errno)
 static void fetch_control(struct wsr_conn *c)
 {
     struct wsr_driver *driver = c->host->driver;
-    struct wsr_conn_ktls_op *op = start_fetch(c, WSR_TLS_PLAIN_MAX);
+    struct wsr_conn_ktls_op *op = start_fetch(c, CONTROL_BYTES);
     if (op == NULL)
         return;
     op->is_message = true;
     op->message = (struct msghdr){ .msg_iov = &op->part, .msg_iovlen = 1, .msg_control = op->control,
                                    .msg_controllen = sizeof op->control };
     driver->ops->recv_message(driver, c->file, &op->message, wsr_conn_token_of(c, WSR_CONN_OP_RECV));
-}
-
-/* Answer the server's KeyUpdate. Without memory sending is over: the server would wait for it. */
-static void owe_update(struct wsr_conn *c)
-{
-    struct wsr_chunk *chunk = wsr_slab_take_control(c->host->slab, WSR_TLS_DIRECT_UPDATE_BYTES);
-    if (chunk == NULL || wsr_tls_direct_update(&c->tls->tls.direct, chunk->data) != 0) {
-        if (chunk != NULL)
-            wsr_slab_give(c->host->slab, chunk);
-        wsr_conn_send_broken(c, ENOMEM);
-        return;
-    }
-    chunk->used = WSR_TLS_DIRECT_UPDATE_BYTES;
-    wsr_queue_push(&c->tls->sealed, chunk);
-    wsr_conn_mark_unsent(c);
 }
 
 /* The kernel is to have new keys for receiving. One that cannot take them reads nothing any more. */
@@ -255,8 +241,6 @@ static void renew_in(struct wsr_conn *c)
         break_off(c, -rc, INTERNAL_ERROR, wsr_ktls_text(-rc));
     } else {
         enter(c->tls, WSR_CONN_KTLS_DATA);
-        if (c->tls->tls.direct.owes_update && !(c->marks & MARK_SEND_BROKEN))
-            owe_update(c);
         wsr_conn_want_input(c);
     }
 }
@@ -367,11 +351,30 @@ static bool renew_out(struct wsr_conn *c)
     return rc == 0;
 }
 
+/* The server asked for a KeyUpdate of ours, which goes before the next data. Returns false without memory. */
+static bool say_update(struct wsr_conn *c)
+{
+    struct wsr_chunk *chunk = wsr_slab_take_control(c->host->slab, WSR_TLS_DIRECT_UPDATE_BYTES);
+    if (chunk == NULL)
+        return false;
+    if (wsr_tls_direct_update(&c->tls->tls.direct, chunk->data) != 0) {
+        wsr_slab_give(c->host->slab, chunk);
+        return false;
+    }
+    chunk->used = WSR_TLS_DIRECT_UPDATE_BYTES;
+    wsr_queue_push(&c->tls->sealed, chunk);
+    return true;
+}
+
 struct wsr_queue *wsr_conn_ktls_next(struct wsr_conn *c)
 {
     struct wsr_conn_tls *t = c->tls;
     if (t->renews_out && !renew_out(c))
         return NULL;
+    if (wsr_queue_is_empty(&t->sealed) && t->tls.direct.owes_update && !say_update(c)) {
+        wsr_conn_send_broken(c, ENOMEM);
+        return NULL;
+    }
     if (!wsr_queue_is_empty(&t->sealed))
         return &t->sealed;
     return wsr_queue_is_empty(&c->queue) ? NULL : &c->queue;

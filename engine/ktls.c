@@ -180,9 +180,7 @@ uint8_t wsr_ktls_type(const struct msghdr *message)
         if (head->cmsg_level != SOL_TLS || head->cmsg_type != TLS_GET_RECORD_TYPE ||
             head->cmsg_len < CMSG_LEN(sizeof(uint8_t)))
             continue;
-        uint8_t type = *CMSG_DATA(head);
-        /* The end of a record is marked; data may come in parts. */
-        return type == WSR_TLS_DATA || (message->msg_flags & MSG_EOR) ? type : 0;
+        return *CMSG_DATA(head);
     }
     return WSR_TLS_DATA;
 }

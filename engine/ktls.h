@@ -32,7 +32,8 @@ const char *wsr_ktls_broken_text(int system_errno);
 /* Control message of a record of @type that is to be sent; @control has WSR_KTLS_CONTROL_BYTES and is aligned. */
 #define WSR_KTLS_CONTROL_BYTES 32u
 void wsr_ktls_say_type(struct msghdr *message, void *control, enum wsr_tls_type type);
-/* Type of the record that was received into @message, WSR_TLS_DATA when it does not say; 0 when it was cut short. */
+/* Type of the record that was received into @message, all of it or as much as there was room for; WSR_TLS_DATA when it
+ * does not say, 0 when there was no room for the type. */
 uint8_t wsr_ktls_type(const struct msghdr *message);
 
 /* Can this machine? A socket pair over the loopback is tried. Returns 0 or a positive errno. */

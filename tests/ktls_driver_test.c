@@ -173,9 +173,9 @@ static void server_forges(struct line *line, uint8_t type, const void *data, siz
     struct wsr_tls_key key = line->in;
     key.sequence = line->link->sequence_out;
     wsr_ktls_attach(&option);
-    sim_ktls_set(&forger, false, option.level, option.name, option.value, option.bytes, &log);
+    sim_ktls_set(&forger, option.level, option.name, option.value, option.bytes, &log);
     wsr_ktls_key(&option, line->suite, &key, true);
-    assert_int_equal(sim_ktls_set(&forger, false, option.level, option.name, option.value, option.bytes, &log), 0);
+    assert_int_equal(sim_ktls_set(&forger, option.level, option.name, option.value, option.bytes, &log), 0);
     sim_ktls_seal(&forger, type, data, len);
     assert_int_equal(write(line->b.server, forger.sealed.data, forger.sealed.bytes - lacking),
                      forger.sealed.bytes - lacking);

@@ -2,6 +2,8 @@
 #include "tests/support/sim.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -156,7 +158,7 @@ static wsr_file open_file(struct wsr_driver *driver, const struct wsr_driver_set
     for (wsr_file index = 0; index < FILES_MAX; index++) {
         struct file *file = &sim->files[index];
         if (!file->is_open) {
-            *file = (struct file){ .is_open = true };
+            *file = (struct file){ .is_open = true, .ktls.renews = sim->renews_keys };
             if ((unsigned)index >= sim->files_used)
                 sim->files_used = (unsigned)index + 1;
             return index;
@@ -187,7 +189,6 @@ static void close_file(struct wsr_driver *driver, wsr_file index)
             sim_fail(sim, "close of file %d with operation %u in flight", index, kind);
     }
     file->is_open = false;
-    sim_ktls_flush(&file->ktls, file->peer);
     sim_ktls_free(&file->ktls);
     if (file->peer != NULL && file->connected)
         sim_peer_client_closed(file->peer);
@@ -202,7 +203,6 @@ static int shutdown_file(struct wsr_driver *driver, wsr_file index)
         return -ENOTCONN;
     if (file->ops[OP_SEND].state == OP_ARMED)
         sim_fail(sim, "shutdown of file %d with a send in flight", index);
-    sim_ktls_flush(&file->ktls, file->peer);
     if (!file->shut)
         sim_peer_client_shut(file->peer);
     file->shut = true;
@@ -219,11 +219,12 @@ static int set_option(struct wsr_driver *driver, wsr_file index, int level, int 
         sim->refused_options--;
         return -sim->refused_option_errno;
     }
-    if (!file->connected || sim_peer_is_reset(file->peer))
+    bool is_established = file->connected && !sim_peer_is_reset(file->peer) && !sim_peer_has_ended(file->peer);
+    if (level == IPPROTO_TCP && name == TCP_ULP && !is_established)
         return -ENOTCONN;
     if (sim_random(sim, 4) == 0)
         return -EAGAIN;
-    int rc = sim_ktls_set(&file->ktls, sim->renews_keys, level, name, value, bytes, &file->peer->options);
+    int rc = sim_ktls_set(&file->ktls, level, name, value, bytes, &file->peer->options);
     if (!out.is_set && file->ktls.out.is_set && file->ops[OP_SEND].state != OP_IDLE)
         sim_fail(sim, "keys for sending on file %d, which is sending", index);
     if (!in.is_set && file->ktls.in.is_set && file->ops[OP_RECV].state != OP_IDLE)
@@ -363,12 +364,6 @@ static void send_message(struct wsr_driver *driver, wsr_file index, const struct
     begin_send(sim_of(driver), index, message->msg_iov, message->msg_iovlen, type, token);
 }
 
-/* Bytes that can be sent now. */
-static size_t window_of(const struct file *file)
-{
-    return file->ktls.sealed.bytes > 0 ? 0 : sim_peer_window(file->peer);
-}
-
 /* With every other seed, some sends are done at once. */
 static ssize_t send_now(struct wsr_driver *driver, wsr_file index, const struct iovec *parts, size_t parts_count)
 {
@@ -378,7 +373,7 @@ static ssize_t send_now(struct wsr_driver *driver, wsr_file index, const struct 
         sim_fail(sim, "send_now on file %d, which is shut down, not connected or sending", index);
     if (sim->seed % 2 == 0 || sim_random(sim, 3) == 0)
         return -EAGAIN;
-    size_t window = window_of(file), bytes = 0;
+    size_t window = sim_peer_window(file->peer), bytes = 0;
     if (sim_peer_is_reset(file->peer)) {
         sim->seen.sends++;
         sim->seen.short_sends++;
@@ -490,14 +485,17 @@ static void pump_connect(struct sim *sim, struct file *file)
 }
 
 /* Bytes that can be received now, at *from; or -errno. @type is that of their record when the kernel opens them. */
-static ssize_t look_in(struct sim *sim, struct file *file, const uint8_t **from, uint8_t *type)
+static ssize_t look_in(struct file *file, const uint8_t **from, uint8_t *type)
 {
     size_t arrived = sim_peer_arrived(file->peer);
+    ssize_t bytes = 0;
     *type = SIM_TLS_DATA;
     *from = file->peer->out.data + file->peer->taken;
     if (!file->ktls.in.is_set)
         return (ssize_t)arrived;
-    ssize_t bytes = sim_ktls_look(&file->ktls, file->peer, arrived, sim->renews_keys, from, type);
+    do {
+        bytes = sim_ktls_look(&file->ktls, file->peer, arrived, from, type);
+    } while (bytes == 0 && *type == SIM_TLS_DATA && (arrived = sim_peer_arrived(file->peer)) > 0);
     return bytes >= 0 && *type != SIM_TLS_DATA && file->recv_way != RECV_MESSAGE ? -EIO : bytes;
 }
 
@@ -522,9 +520,12 @@ static bool fill_buffer(struct sim *sim, struct file *file, const uint8_t *from,
         return false;
     }
     uint16_t index = sim_take_any_buffer(sim);
+    uint8_t *buffer = sim->base + (size_t)index * sim->buffer_bytes;
     size_t len = arrived < sim->buffer_bytes ? arrived : sim->buffer_bytes;
-    memcpy(sim->base + (size_t)index * sim->buffer_bytes, from, len);
+    memcpy(buffer, from, len);
     sim_ktls_take(&file->ktls, file->peer, len);
+    /* Data of the records behind it comes along, as far as it is there. */
+    len += sim_ktls_more(&file->ktls, buffer + len, sim->buffer_bytes - len);
     bool more = sim_random(sim, 16) != 0;
     end_one(sim, op, (int32_t)len, (uint16_t)(WSR_COMPLETION_BUFFER | (more ? WSR_COMPLETION_MORE : 0)), index);
     return more;
@@ -540,7 +541,7 @@ static void pump_recv(struct sim *sim, struct file *file)
         }
         const uint8_t *from;
         uint8_t type;
-        ssize_t arrived = look_in(sim, file, &from, &type);
+        ssize_t arrived = look_in(file, &from, &type);
         if (arrived < 0) {
             end_one(sim, op, (int32_t)arrived, 0, 0);
         } else if (file->recv_way != RECV_MULTISHOT && (arrived > 0 || type != SIM_TLS_DATA)) {
@@ -578,16 +579,13 @@ static void finish_send(struct sim *sim, struct file *file, int32_t result)
 static void pump_send(struct sim *sim, struct file *file)
 {
     struct op *op = &file->ops[OP_SEND];
-    if (op->state != OP_ARMED || op->start_ns > sim->now_ns) {
-        sim_ktls_flush(&file->ktls, file->peer);
+    if (op->state != OP_ARMED || op->start_ns > sim->now_ns)
         return;
-    }
     if (is_cancelled(sim, op) && sim_random(sim, 2) == 0) {
         finish_send(sim, file, -ECANCELED);
         return;
     }
-    sim_ktls_flush(&file->ktls, file->peer);
-    size_t window = window_of(file);
+    size_t window = sim_peer_window(file->peer);
     if (file->ktls.is_dead) {
         finish_send(sim, file, -EBADMSG);
     } else if (sim_peer_is_reset(file->peer)) {
@@ -929,7 +927,7 @@ void sim_refuse_option(struct sim *sim, int level, int name, unsigned count, int
     sim->refused_option_errno = system_errno;
 }
 
-void sim_renew_keys(struct sim *sim)
+void sim_carry_records(struct sim *sim)
 {
     sim->renews_keys = true;
 }

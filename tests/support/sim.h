@@ -95,8 +95,9 @@ struct sim_counts sim_counts(const struct sim *sim);
 void sim_refuse_open(struct sim *sim, unsigned count, int system_errno);
 /* Have the next @count calls of set_option() for @name refused with @system_errno. */
 void sim_refuse_option(struct sim *sim, int level, int name, unsigned count, int system_errno);
-/* The kernel takes new TLS keys in place of old ones, as Linux does from 6.14 on. */
-void sim_renew_keys(struct sim *sim);
+/* The kernel takes new TLS keys in place of old ones, as Linux does from 6.14 on, and of the servers that the seed
+ * decides on none picks a cipher suite that it cannot carry. */
+void sim_carry_records(struct sim *sim);
 /* What was set on the client's socket of connection @index, a line each: "ulp tls"; "tx VERSION CIPHER SEQUENCE", "rx
  * ...", the version in hexadecimal and the cipher by the kernel's number; "no-padding". */
 const char *sim_options(const struct sim *sim, unsigned index);

@@ -109,7 +109,7 @@ static int set_key(struct sim_ktls_key *key, bool renews, const char *name, cons
     return 0;
 }
 
-int sim_ktls_set(struct sim_ktls *ktls, bool renews, int level, int name, const void *value, socklen_t bytes,
+int sim_ktls_set(struct sim_ktls *ktls, int level, int name, const void *value, socklen_t bytes,
                  struct sim_buffer *log)
 {
     int rc = -ENOPROTOOPT;
@@ -125,9 +125,9 @@ int sim_ktls_set(struct sim_ktls *ktls, bool renews, int level, int name, const 
     if (level != SOL_TLS || !ktls->is_attached)
         return rc;
     if (name == TLS_TX) {
-        rc = set_key(&ktls->out, renews, "tx", value, bytes, log);
+        rc = set_key(&ktls->out, ktls->renews, "tx", value, bytes, log);
     } else if (name == TLS_RX) {
-        rc = set_key(&ktls->in, renews, "rx", value, bytes, log);
+        rc = set_key(&ktls->in, ktls->renews, "rx", value, bytes, log);
         if (rc == 0)
             ktls->must_renew = false;
     } else if (name == TLS_RX_EXPECT_NO_PAD) {
@@ -257,7 +257,7 @@ static int open_next(struct sim_ktls *ktls)
 
 /* Is there content, or a record that is not data? Returns 1, 0 or -errno. A record that cannot be opened is told to
  * every call from then on, one that cannot be one once: as Linux 6.1 does. */
-static int look(struct sim_ktls *ktls, bool renews)
+static int look(struct sim_ktls *ktls)
 {
     while (!ktls->is_broken) {
         if (ktls->type != 0 && (ktls->type != SIM_TLS_DATA || ktls->content_taken < ktls->content.bytes))
@@ -273,19 +273,22 @@ static int look(struct sim_ktls *ktls, bool renews)
             ktls->is_dead = rc == -EBADMSG;
             return rc;
         }
-        ktls->must_renew = renews && ktls->in.version == TLS_1_3_VERSION && ktls->type == 22 &&
+        ktls->must_renew = ktls->renews && ktls->in.version == TLS_1_3_VERSION && ktls->type == 22 &&
                                ktls->content.bytes > 0 && ktls->content.data[0] == HANDSHAKE_KEY_UPDATE;
     }
     return ktls->is_dead ? -EBADMSG : 0;
 }
 
-ssize_t sim_ktls_look(struct sim_ktls *ktls, struct sim_peer *peer, size_t arrived, bool renews, const uint8_t **from,
+ssize_t sim_ktls_look(struct sim_ktls *ktls, struct sim_peer *peer, size_t arrived, const uint8_t **from,
                       uint8_t *type)
 {
     if (arrived > 0)
         memcpy(extend(&ktls->raw, arrived), peer->out.data + peer->taken, arrived);
     peer->taken += arrived;
-    int rc = look(ktls, renews);
+    int rc = ktls->error;
+    ktls->error = 0;
+    if (rc == 0)
+        rc = look(ktls);
     if (rc <= 0)
         return rc;
     *type = ktls->type;
@@ -302,6 +305,26 @@ void sim_ktls_take(struct sim_ktls *ktls, struct sim_peer *peer, size_t len)
     ktls->content_taken += len;
     if (ktls->content_taken == ktls->content.bytes)
         ktls->type = 0;
+}
+
+size_t sim_ktls_more(struct sim_ktls *ktls, uint8_t *to, size_t room)
+{
+    size_t taken = 0;
+    while (ktls->in.is_set && taken < room) {
+        int rc = look(ktls);
+        if (rc < 0)
+            ktls->error = rc;
+        if (rc <= 0 || ktls->type != SIM_TLS_DATA)
+            break;
+        size_t left = ktls->content.bytes - ktls->content_taken;
+        size_t len = left < room - taken ? left : room - taken;
+        memcpy(to + taken, ktls->content.data + ktls->content_taken, len);
+        taken += len;
+        ktls->content_taken += len;
+        if (len == left)
+            ktls->type = 0;
+    }
+    return taken;
 }
 
 void sim_ktls_seal(struct sim_ktls *ktls, uint8_t type, const uint8_t *data, size_t len)
@@ -328,28 +351,19 @@ void sim_ktls_seal(struct sim_ktls *ktls, uint8_t type, const uint8_t *data, siz
     crypt(key, true, nonce, extra, extra_bytes, record + before, text_bytes, record + before + text_bytes);
 }
 
-void sim_ktls_flush(struct sim_ktls *ktls, struct sim_peer *peer)
-{
-    size_t left = ktls->sealed.bytes - ktls->sealed_taken;
-    size_t window = left > 0 ? sim_peer_window(peer) : 0;
-    size_t len = left < window ? left : window;
-    if (len == 0)
-        return;
-    ktls->sealed_taken += len;
-    sim_peer_take(peer, ktls->sealed.data + ktls->sealed_taken - len, len);
-    if (len == left)
-        ktls->sealed.bytes = ktls->sealed_taken = 0;
-}
-
 void sim_ktls_send(struct sim_ktls *ktls, struct sim_peer *peer, uint8_t type, const uint8_t *data, size_t len)
 {
     if (!ktls->out.is_set) {
         sim_peer_take(peer, data, len);
         return;
     }
+    ktls->sealed.bytes = 0;
     for (size_t at = 0; at < len; at += PLAIN_MAX)
         sim_ktls_seal(ktls, type, data + at, len - at < PLAIN_MAX ? len - at : PLAIN_MAX);
-    sim_ktls_flush(ktls, peer);
+    /* The peer's window is for what was said, not for what the records add to it. */
+    if (peer->window != WSR_NEVER)
+        peer->window += ktls->sealed.bytes - len;
+    sim_peer_take(peer, ktls->sealed.data, ktls->sealed.bytes);
 }
 
 /* ---- Messages ---- */
