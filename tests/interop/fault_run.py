@@ -115,33 +115,47 @@ def compare_seen(want, seen):
 
 
 class Runner:
-    def __init__(self, program, ports, lines):
+    """@scheme and @more: of the URL, and options of the client, for servers that speak TLS; those have no scenes by
+    port."""
+
+    def __init__(self, program, ports, lines, name="fault", scheme="ws", more=()):
         self.program = program
+        self.name = name
+        self.scheme = scheme
+        self.more = list(more)
         self.ports = ports
         self.reports = Reports(lines)
         self.ids = itertools.count(1)
 
     def run_case(self, case, mode):
         run_id = str(next(self.ids))
-        arguments = [*MODES[mode], *case.options]
+        arguments = [*MODES[mode], *self.more, *case.options]
         if case.dispatch and mode == "inline":
             arguments.append("--dispatch")
         by_port = case.scene in fault_scenes.BY_PORT
+        if by_port and case.scene not in self.ports:
+            return
         port = self.ports[case.scene if by_port else ""]
-        url = "ws://127.0.0.1:%d/%s?id=%s" % (port, case.scene, run_id)
+        url = "%s://127.0.0.1:%d/%s?id=%s" % (self.scheme, port, case.scene, run_id)
         got = run_client(self.program, [*arguments, url])
         complaints = compare(case.lines, got, case.words)
         if case.saw and not by_port:
             complaints += compare_seen(case.saw, self.reports.take(run_id))
-        verdict.judge("fault.%s.%s" % (case.name, mode), complaints)
+        verdict.judge("%s.%s.%s" % (self.name, case.name, mode), complaints)
 
     def run_all(self):
+        self.run_short()
+        self.run_amounts()
+
+    def run_short(self):
         short = fault_cases.REFUSED + fault_cases.ACCEPTED + fault_cases.BREACHES + fault_cases.ENDS + \
             fault_cases.HANDLERS
         with concurrent.futures.ThreadPoolExecutor(TOGETHER) as pool:
             jobs = [pool.submit(self.run_case, case, mode) for case in short for mode in MODES]
             for job in jobs:
                 job.result()
+
+    def run_amounts(self):
         for case in fault_cases.AMOUNTS:
             for mode in MODES:
                 self.run_case(case, mode)
