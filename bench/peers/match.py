@@ -16,7 +16,7 @@ PATIENCE_S = 60                        # beyond what was asked for
 # what the server sprays is in records of so many bytes; None: without TLS.
 Row = collections.namedtuple("Row", "name what kind server connections size in_flight record", defaults=[None])
 RECORD_MAX = 16384
-RECORD_SMALL = 130      # one message of 128 B with its head
+RECORD_SMALL = 132      # one message of 128 B with its head
 PLAIN_ROWS = [
     Row("roundtrip", "one message there, one back; 64 B, 1 connection, the server spins", "roundtrip", "pong", 1, 64,
         1),
