@@ -214,6 +214,35 @@ static void the_largest_ticket_is_taken_and_one_that_is_only_announced_takes_no_
     tls_end_finish(&end);
 }
 
+static bool has_no_memory;
+
+void *__real_realloc(void *block, size_t bytes);
+void *__wrap_realloc(void *block, size_t bytes);
+
+void *__wrap_realloc(void *block, size_t bytes)
+{
+    return has_no_memory ? NULL : __real_realloc(block, bytes);
+}
+
+static void a_message_for_which_there_is_no_memory_ends_the_connection(void **state)
+{
+    static uint8_t message[2000];
+    size_t len = write_ticket(message, 1900);
+    (void)state;
+    for (size_t first = 1; first < len; first += 200) {
+        for (unsigned has_begun = 0; has_begun < 2; has_begun++) {
+            tls_end_begin_alone(&end, tls_1_3());
+            if (has_begun)
+                tls_end_give(&end, WSR_TLS_HANDSHAKE, message, 10);
+            has_no_memory = true;
+            tls_end_give(&end, WSR_TLS_HANDSHAKE, message + 10 * has_begun, has_begun ? len - 11 : first);
+            has_no_memory = false;
+            tls_end_must_fail(&end, 80, "memory");
+            tls_end_finish(&end);
+        }
+    }
+}
+
 static void tickets_are_read_over_when_nobody_wants_them(void **state)
 {
     uint8_t message[64];
@@ -464,6 +493,7 @@ int main(void)
         cmocka_unit_test(close_notify_may_come_inside_a_message),
         cmocka_unit_test(a_message_is_judged_by_its_header_alone),
         cmocka_unit_test(the_largest_ticket_is_taken_and_one_that_is_only_announced_takes_no_memory),
+        cmocka_unit_test(a_message_for_which_there_is_no_memory_ends_the_connection),
         cmocka_unit_test(tickets_are_read_over_when_nobody_wants_them),
         cmocka_unit_test(a_ticket_with_a_foreign_extension_is_refused),
         cmocka_unit_test(an_update_that_asks_is_answered_before_the_next_record_and_once),

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 
 #include "engine/tls_direct.h"
 #include "tests/support/guard.h"
@@ -39,6 +40,7 @@ static struct block blocks = { .next = &blocks, .previous = &blocks };
 static uint64_t allocations;
 static uint8_t watched[16];              /* no block that OpenSSL frees may hold it, unless it is zero */
 static unsigned watched_finds;
+static bool has_no_memory;
 
 static bool holds_watched(const struct block *block)
 {
@@ -51,7 +53,7 @@ static void *count_malloc(size_t bytes, const char *file, int line)
 {
     (void)file;
     (void)line;
-    struct block *block = malloc(sizeof *block + bytes);
+    struct block *block = has_no_memory ? NULL : malloc(sizeof *block + bytes);
     if (block == NULL)
         return NULL;
     allocations++;
@@ -461,6 +463,73 @@ static void a_connection_leaves_nothing_of_its_keys(void **state)
     must_have_been_wiped();
 }
 
+static void without_memory_nothing_changes_and_it_is_said(void **state)
+{
+    const struct wsr_tls_suite *suite = wsr_tls_suite_find(WSR_TLS_1_3, 0x1301);
+    static const uint8_t secret[WSR_TLS_MASTER_BYTES], random[WSR_TLS_RANDOM_BYTES];
+    struct wsr_tls_key key, other, before;
+    struct wsr_bytes content;
+    uint8_t record[64], type;
+    (void)state;
+    wsr_tls_ciphers_free(ciphers);
+    ciphers = wsr_tls_ciphers_create();          /* every context is still to be made */
+    make_keys(&key, &other, suite);
+    before = key;
+    size_t bytes = tls_craft_plain(suite, &other, WSR_TLS_DATA, plain, 9, 0, record);
+    has_no_memory = true;
+    ssize_t sealed = seal(suite, &key, plain, 1, record + 48);
+    enum wsr_tls_opened opened = wsr_tls_record_open(ciphers, suite, &key, record, bytes, &type, &content);
+    int renewed = wsr_tls_key_renew(&key, suite), made = wsr_tls_key_from_secret(&key, suite, secret);
+    int expanded = wsr_tls_key_from_master(&key, &other, wsr_tls_suite_find(WSR_TLS_1_2, 0xC02F), secret, random,
+                                           random);
+    has_no_memory = false;
+    assert_int_equal(sealed, WSR_ERR_MEMORY);
+    assert_int_equal(opened, WSR_TLS_OPENED_MEMORY);
+    assert_true(renewed == WSR_ERR_MEMORY && made == WSR_ERR_MEMORY && expanded == WSR_ERR_MEMORY);
+    assert_int_equal(ERR_peek_error(), 0);
+    assert_memory_equal(&key, &before, sizeof key);
+    assert_int_equal(wsr_tls_record_open(ciphers, suite, &key, record, bytes, &type, &content), WSR_TLS_OPENED);
+}
+
+/* The key cannot be renewed of what is opened, for which the alert needs no memory, or of what is sealed. */
+static void without_memory_an_update_ends_the_connection(void **state)
+{
+    static const uint8_t update[] = { 24, 0, 0, 1, 0 };
+    static const uint8_t secret[WSR_TLS_SECRET_MAX] = "none left";
+    struct wsr_tls_shared shared = { .ciphers = ciphers };
+    struct wsr_tls_key peer;
+    struct wsr_tls_event event;
+    struct iovec part = { plain, 1 };
+    uint8_t record[64], out[64];
+    (void)state;
+    for (unsigned sends = 0; sends < 2; sends++) {
+        struct wsr_tls_direct direct = { .suite = wsr_tls_suite_find(WSR_TLS_1_3, 0x1301) };
+        assert_int_equal(wsr_tls_key_from_secret(&direct.in, direct.suite, secret), 0);
+        assert_int_equal(wsr_tls_key_from_secret(&direct.out, direct.suite, secret), 0);
+        peer = direct.in;
+        assert_int_equal(wsr_tls_direct_start(&direct, &shared), 0);
+        assert_true(wsr_tls_direct_seal(&direct, &shared, &part, 1, out) > 0);
+        size_t bytes = tls_craft_plain(direct.suite, &peer, WSR_TLS_DATA, plain, 5, 0, record);
+        wsr_tls_direct_open(&direct, &shared, record, bytes, &event);
+        assert_int_equal(event.type, WSR_TLS_EVENT_DATA);
+        bytes = tls_craft_plain(direct.suite, &peer, WSR_TLS_HANDSHAKE, update, 5, 0, record);
+        direct.owes_update = sends == 1;
+        has_no_memory = true;
+        ssize_t sealed = sends == 1 ? wsr_tls_direct_seal(&direct, &shared, &part, 1, out) : WSR_ERR_MEMORY;
+        if (sends == 0)
+            wsr_tls_direct_open(&direct, &shared, record, bytes, &event);
+        has_no_memory = false;
+        assert_int_equal(sealed, WSR_ERR_MEMORY);
+        assert_int_equal(direct.state, WSR_TLS_DIRECT_FAILED);
+        if (sends == 0) {
+            assert_int_equal(event.type, WSR_TLS_EVENT_FAILURE);
+            assert_int_equal(event.alert, 80);
+            assert_true(direct.output_bytes > 0);
+        }
+        wsr_tls_direct_free(&direct);
+    }
+}
+
 /* ---- Figures ---- */
 
 static double now_ns(void)
@@ -547,6 +616,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(many_keys_share_few_contexts_and_nothing_is_allocated_for_a_record),
         cmocka_unit_test(a_context_that_gets_another_key_has_nothing_of_the_old_one),
         cmocka_unit_test(a_connection_leaves_nothing_of_its_keys),
+        cmocka_unit_test(without_memory_nothing_changes_and_it_is_said),
+        cmocka_unit_test(without_memory_an_update_ends_the_connection),
         cmocka_unit_test(nothing_of_a_key_is_left_when_it_is_forgotten),
     };
     bool measures = argc == 2 && strcmp(argv[1], "--bench") == 0;

@@ -1,5 +1,5 @@
-/* The same records for OpenSSL and for engine/tls_direct, both behind the same handshake: they must say the same, hear
- * the same and end in the same way, alert for alert and, where no nonce is random, byte for byte.
+/* The same records for OpenSSL (3.0, which engine/tls_direct follows) and for it, both behind the same handshake: they
+ * must say the same, hear the same and end in the same way, alert for alert and, but for random nonces, byte for byte.
  *
  * Input: version, cipher and role, then a script of what the other end sends and what this one does; see enum op.
  * Where OpenSSL differs on purpose of one of us is written at must_say_the_same(), may_speak() and settle_update().
