@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -40,6 +41,13 @@ TLS_ROWS = [
         "connections", "memory", "echo", 3000, 64, 1, RECORD_MAX),
 ]
 ROWS = PLAIN_ROWS + TLS_ROWS
+# What wsring's three ways of carrying records are compared by also where there is one CPU: nobody spins.
+KERNEL_ROWS = [
+    Row("roundtrip-wss-kernel", "one message there, one back, TLS 1.3 with AES-128-GCM; 64 B, 1 connection, both ends "
+        "sleep", "echo", "echo", 1, 64, 1, RECORD_MAX),
+    TLS_ROWS[1]._replace(name="ingest-wss-1-kernel"),
+    TLS_ROWS[2]._replace(name="ingest-wss-small-kernel"),
+]
 
 # command is None when why_missing says what is not there. tls_command: over TLS, where each takes the file of the
 # certificate to check the server's against; None when that is missing too, or why_no_tls says why not. A client whose
@@ -107,11 +115,29 @@ def npm_ws(modules):
     return Client("ws", command, {"NODE_PATH": modules}, None, command)
 
 
-def find_clients(build, modules=None):
-    """Every client, wsring first."""
-    wsring = compiled(build, "wsring", "nothing: build it")
+def why_no_kernel_tls():
+    """None when this kernel carries TLS records."""
+    tcp_ulp = 31
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, tcp_ulp, b"tls")
+        except OSError as refused:
+            return "the kernel does not carry TLS records: %s; as root do modprobe tls" % refused.strerror
+    return None
+
+
+def ways_of_wsring(build):
+    """wsring with direct records, with the library's, and with the kernel's where that can."""
+    wsring, why = compiled(build, "wsring", "nothing: build it"), why_no_kernel_tls()
     return [wsring,
             wsring._replace(name="wsring-library", environment={"WSRING_RECORDS": "library"}, only_tls=True),
+            wsring._replace(name="wsring-kernel", environment={"WSRING_RECORDS": "kernel"}, only_tls=True,
+                            tls_command=None if why else wsring.tls_command, why_no_tls=why)]
+
+
+def find_clients(build, modules=None):
+    """Every client, wsring first."""
+    return [*ways_of_wsring(build),
             compiled(build, "beast", "g++ and libboost-dev", "-tls", "libssl-dev"),
             compiled(build, "lws", "libwebsockets-dev"),
             compiled(build, "websocketpp", "g++, libwebsocketpp-dev and libboost-dev", "-tls", "libssl-dev"),

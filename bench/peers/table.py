@@ -76,21 +76,28 @@ def lines(row, results, said):
 
 def machine():
     cpus = sorted(os.sched_getaffinity(0))
-    model = "unknown CPU"
+    model, is_emulated = "unknown CPU", False
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
+            if line.startswith("vendor_id") and "User Mode Linux" in line:
+                is_emulated = True
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
     return {"date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(), "kernel": platform.release(),
             "cpu": model, "cpus": len(cpus), "client_on": match.cpu_of_client(),
-            "server_on": cpus[min(1, len(cpus) - 1)], "load": "%.2f %.2f %.2f" % os.getloadavg()}
+            "server_on": cpus[min(1, len(cpus) - 1)], "load": "%.2f %.2f %.2f" % os.getloadavg(),
+            "is_emulated": is_emulated}
 
 
 def sentence(facts, rounds, slice_ms):
+    emulated = ("EMULATED: the kernel is a guest in User-Mode Linux, where each system call is dear and AES is without "
+                "the CPU's instructions; the figures show that it works, and nothing else.\n\n"
+                if facts["is_emulated"] else "")
     shared = ": ONE CPU FOR BOTH, worth little" if facts["client_on"] == facts["server_on"] else ""
-    return ("Measured on %(date)s: Linux %(kernel)s, %(cpu)s, %(cpus)d CPUs (client on %(client_on)d, server on "
-            "%(server_on)d), load %(load)s" % facts +
+    return (emulated +
+            "Measured on %(date)s: Linux %(kernel)s, %(cpu)s, %(cpus)d CPU(s) (client on %(client_on)d, server "
+            "on %(server_on)d), load %(load)s" % facts +
             "%s; median of %d round%s of %d ms, clients in turns; ratios are of the same round, median (least to "
             "most)." % (shared, rounds, "" if rounds == 1 else "s", slice_ms))
 

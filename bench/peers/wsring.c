@@ -1,5 +1,5 @@
 /* The comparison's client on wsring: an inline engine, through the public header alone. WSRING_RECORDS, when it is
- * "library", lets OpenSSL carry the records of TLS, and not the engine.
+ * "library" or "kernel", lets OpenSSL or the kernel carry the records of TLS, and not the engine.
  * SPDX-License-Identifier: MIT */
 #include "wsring.h"
 
@@ -22,7 +22,7 @@ static struct wsr_engine *engine;
 static struct link *links;
 static struct wsr_event events[EVENTS_COUNT];
 static uint8_t payload[WSR_WORK_SIZE_MAX];
-static bool uses_library;
+static enum wsr_tls_records records = WSR_TLS_DIRECT;
 
 /* Whether @event is the next message of its connection. */
 static bool is_next(const struct wsr_event *event)
@@ -95,20 +95,30 @@ static void take(bool echoes)
 
 __attribute__((noreturn)) static void end(const char *how)
 {
+    static const char *const names[] = {
+        [WSR_TLS_LIBRARY] = "wsring " WSR_VERSION ", library", [WSR_TLS_KERNEL] = "wsring " WSR_VERSION ", kernel",
+        [WSR_TLS_DIRECT] = "wsring " WSR_VERSION
+    };
+    static const char *const ways[] = {
+        [WSR_TLS_LIBRARY] = "; records by the library", [WSR_TLS_KERNEL] = "; records by the kernel",
+        [WSR_TLS_DIRECT] = "; direct records"
+    };
     char way[96];
-    snprintf(way, sizeof way, "inline engine%s%s", how,
-             work.ca_file == NULL ? "" : uses_library ? "; records by the library" : "; direct records");
-    wsr_work_end(&work, uses_library ? "wsring " WSR_VERSION ", library" : "wsring " WSR_VERSION, way);
+    snprintf(way, sizeof way, "inline engine%s%s", how, work.ca_file != NULL ? ways[records] : "");
+    wsr_work_end(&work, names[records], way);
 }
 
 static struct wsr_engine_options make_options(void)
 {
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
-    const char *records = getenv("WSRING_RECORDS");
-    uses_library = work.ca_file != NULL && records != NULL && strcmp(records, "library") == 0;
+    const char *wanted = getenv("WSRING_RECORDS");
+    if (wanted != NULL && strcmp(wanted, "library") == 0)
+        records = WSR_TLS_LIBRARY;
+    else if (wanted != NULL && strcmp(wanted, "kernel") == 0)
+        records = WSR_TLS_KERNEL;
     options.wait = work.kind == WSR_WORK_ROUNDTRIP ? WSR_WAIT_SPIN : WSR_WAIT_BLOCK;
     options.tls_ca_file = work.ca_file;
-    options.tls_records = uses_library ? WSR_TLS_LIBRARY : WSR_TLS_DIRECT;
+    options.tls_records = records;
     return options;
 }
 

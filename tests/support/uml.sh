@@ -1,4 +1,33 @@
-# Boots User-Mode Linux on this machine's own files. Sourced by tests/oldest and tests/ktls.
+# Boots User-Mode Linux on this machine's own files. Sourced by tests/oldest, tests/ktls and bench/peers/kernel.
+
+uml_modules=/usr/lib/uml/modules
+
+# uml_why_not_ktls: what is missing for a guest with the module tls; nothing when it can be.
+uml_why_not_ktls() {
+    if ! command -v linux.uml >/dev/null; then
+        echo "User-Mode Linux is not installed"
+    elif [[ ! -x /sbin/modprobe ]]; then
+        echo "modprobe (package kmod) is not installed"
+    elif [[ ! -d $uml_modules ]]; then
+        echo "the modules of User-Mode Linux are not in $uml_modules"
+    fi
+}
+
+# uml_load_tls WORK: prints commands for the guest. Its modules are not where modprobe looks, and the kernel asks for
+# those of the ciphers by itself.
+uml_load_tls() {
+    mkdir "$1/lib"
+    ln -s "$uml_modules" "$1/lib/modules"
+    cat >"$1/modprobe" <<MODPROBE
+#!/bin/sh
+exec /sbin/modprobe -d "$1" "\$@"
+MODPROBE
+    chmod +x "$1/modprobe"
+    cat <<COMMANDS
+echo "$1/modprobe" >/proc/sys/kernel/modprobe
+"$1/modprobe" tls 2>modprobe.log
+COMMANDS
+}
 
 # uml_boot WORK MEMORY PATIENCE_S <COMMANDS
 #
