@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -92,6 +93,7 @@ static struct {
     uint32_t echoes_count;
     bool shows_tls;                /* a line for what TLS agreed on */
     bool shows_statistics;         /* a line for what the engine counted of TLS */
+    uint64_t heap_growth_max;      /* bytes by which the heap may grow from the second socket of --again to the last */
     bool counts_errors;            /* of many sockets: how often each failure came */
     bool quiet;                    /* many sockets: no line for each event */
     bool destroyed_in_batch;       /* events that wait in the array may be of a socket that is gone */
@@ -638,6 +640,31 @@ static void print_statistics(void)
            numbers.tls_unverified, numbers.tls_library, numbers.tls_kernel, numbers.tls_direct, numbers.tls_sessions);
 }
 
+/* 0 where a sanitizer stands in for malloc. */
+static uint64_t heap_bytes(void)
+{
+    struct mallinfo2 heap = mallinfo2();
+    return heap.uordblks + heap.hblkhd;
+}
+
+/* Sockets that follow each other leave nothing behind but themselves. */
+static bool play_again(void)
+{
+    uint64_t before = 0;
+    run.quiet = false;
+    for (uint32_t i = 0; i < run.again; i++) {
+        open_one();
+        if (!loop())
+            return false;
+        if (i == 0)
+            before = heap_bytes();
+    }
+    uint64_t after = heap_bytes();
+    if (run.heap_growth_max > 0 && after > before + run.heap_growth_max)
+        printf("wrong heap: %" PRIu64 " bytes more after %" PRIu32 " sockets\n", after - before, run.again - 1);
+    return true;
+}
+
 static bool play(void)
 {
     run.quiet = run.sockets_count > 1;
@@ -646,11 +673,8 @@ static bool play(void)
     bool whole = loop();
     if (run.quiet)
         print_many();
-    for (uint32_t i = 0; whole && i < run.again; i++) {
-        run.quiet = false;
-        open_one();
-        whole = loop();
-    }
+    if (whole && run.again > 0)
+        whole = play_again();
     if (run.shows_statistics)
         print_statistics();
     for (size_t i = 0; i < run.peers_count; i++)
@@ -758,6 +782,7 @@ static bool set_option(const char *name, char *value)
         { "loan-max", &engine->loan_max_bytes, 1 }, { "open-timeout", &engine->open_timeout_ns, MS },
         { "close-timeout", &engine->close_timeout_ns, MS }, { "fin-timeout", &engine->fin_timeout_ns, MS },
         { "limit", &run.limit_ns, MS }, { "fragment", &run.socket_options.fragment_bytes, 1 },
+        { "heap-max", &run.heap_growth_max, 1 },
     };
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         if (strcmp(name, counts[i].name) == 0)
@@ -809,7 +834,7 @@ static const struct option options[] = {
     { "ciphersuites", required_argument, NULL, 0 },  { "key-log", required_argument, NULL, 0 },
     { "tls-name", required_argument, NULL, 0 },      { "insecure", no_argument, NULL, 0 },
     { "no-resumption", no_argument, NULL, 0 },       { "count-errors", no_argument, NULL, 0 },
-    { NULL, 0, NULL, 0 },
+    { "heap-max", required_argument, NULL, 0 },      { NULL, 0, NULL, 0 },
 };
 
 int main(int argc, char **argv)

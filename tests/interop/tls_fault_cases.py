@@ -74,6 +74,10 @@ CERTIFICATES = [
     opens("talk", seen={"sni": ""}),
     opens("talk", "--connect-to", "127.0.0.1:%(port)d", name="talk-name", seen={"sni": "localhost"},
           url="wss://localhost:%(port)d/"),
+    opens("talk", "--connect-to", "127.0.0.1:%(port)d", name="talk-address-6", seen={"sni": ""},
+          url="wss://[::1]:%(port)d/"),
+    refused("other-name", "SSLV3_ALERT_BAD_CERTIFICATE", "address", name="other-name-address-6",
+            options=["--connect-to", "127.0.0.1:%(port)d"], url="wss://[::1]:%(port)d/"),
     opens("talk", ca=["--capath", "%(folder)s/directory"], name="authority-of-directory"),
     refused("talk", "TLSV1_ALERT_UNKNOWN_CA", "issuer", ca=(), name="system-authorities"),
     refused("expired", "SSLV3_ALERT_CERTIFICATE_EXPIRED", "expired"),
@@ -250,10 +254,17 @@ ENDS = [
     cut_off("fin", WITHOUT),
     cut_off("cut-header", WITHOUT),
     cut_off("cut-record", WITHOUT),
+    cut_off("cut-long-record", WITHOUT),
     cut_off("cut-frame", WITHOUT),
     cut_off("upgrade-notify", WITHOUT, stage="upgrade"),
     cut_off("upgrade-fin", WITHOUT, stage="upgrade"),
 ]
+
+# Cases by name that are repeated so often, and then may have left only so many bytes behind.
+REPEATED_TIMES = 40
+REPEATED_HEAP_BYTES = 256 << 10
+REPEATED = ["expired", "drip", "flip-tag", "garbage", "alert", "ticket-cut", "ticket-pieces", "update-often", "padded",
+            "renegotiate-often", "close-notify-data", "cut-header", "cut-long-record", "upgrade-fin"]
 
 # Scene, sockets, runs, options: what each connection does is told by its number (tls_fault_run.py).
 MANY = [

@@ -100,6 +100,18 @@ class TlsRunner:
             name = case.name if version is None else "%s-%s" % (case.name, version)
             verdict.judge("tls-fault.%s.%s.%s" % (name, records, mode), complaints)
 
+    def run_repeated(self, case, version):
+        """Nothing is left behind that only the engine's own lists still know."""
+        scene = "%s-%s" % (case.scene, version)
+        for records in ("direct", "library"):
+            times = tls_fault_cases.REPEATED_TIMES
+            with self.reports.locks[scene]:
+                got = run_client(self.program, ["--tls-records", records, "--no-resumption", "--again=%d" % (times - 1),
+                                                "--heap-max", str(tls_fault_cases.REPEATED_HEAP_BYTES),
+                                                *self.fill([*case.options, case.url], self.ports[scene])])
+                self.reports.take(scene, times)
+            verdict.judge("tls-fault.%s.%s.repeated" % (scene, records), compare(case.lines * times, got, case.words))
+
     def run_many(self, name, sockets, times, options, version):
         """Connections that each break in another place: how far each had come is the same for both sides."""
         scene = "%s-%s" % (name, version)
@@ -132,6 +144,8 @@ class TlsRunner:
                                     (tls_fault_cases.RECORDS, RECORDS), (tls_fault_cases.ENDS, RECORDS)):
                 jobs += [pool.submit(self.run_case, case, version, variants)
                          for case in cases for version in case.versions]
+                jobs += [pool.submit(self.run_repeated, case, version) for case in cases for version in case.versions
+                         if case.name in tls_fault_cases.REPEATED and version]
             jobs += [pool.submit(self.run_refused, name, options, words)
                      for name, (options, *words) in REFUSED.items()]
             jobs += [pool.submit(self.run_many, *many, version)

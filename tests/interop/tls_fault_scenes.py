@@ -421,6 +421,7 @@ ends("notify-fatal", lambda peer: peer.alert(2, 0), answers=False)
 ends("fin", answers=False)
 ends("cut-header", lambda peer: peer.seal(DATA, MESSAGE)[:3], answers=False)
 ends("cut-record", lambda peer: peer.seal(DATA, MESSAGE)[:9], answers=False)
+ends("cut-long-record", lambda peer: peer.seal(DATA, frame(BINARY, bytes(16000)))[:9000], answers=False)
 ends("cut-frame", frame(TEXT, "half")[:4], notify, answers=False)
 
 
