@@ -174,7 +174,7 @@ static void use_sessions(struct tls_server *server)
         done = done && SSL_CTX_set_num_tickets(server->context, (size_t)tickets) == 1;
     if (options->session_seconds > 0)
         SSL_CTX_set_timeout(server->context, options->session_seconds);
-    if (options->resumes_nothing)
+    if (options->resumes_nothing || !options->keeps_sessions)
         SSL_CTX_set_session_cache_mode(server->context, SSL_SESS_CACHE_OFF);
     if (options->resumes_nothing || options->keeps_sessions)
         SSL_CTX_set_options(server->context, SSL_OP_NO_TICKET);
