@@ -13,7 +13,6 @@
 #define INTERNAL_ERROR 80
 #define CONTROL_BYTES 4000u       /* room for most records that are not data; others come in parts, as messages may */
 #define ALERT_BYTES 2u            /* no message of a handshake is so short */
-#define OPTIONS_COUNT 3u          /* options without which the kernel carries nothing */
 
 static const char no_memory[] = "no memory for TLS";
 
@@ -72,25 +71,38 @@ static int give_key(struct wsr_conn *c, bool is_out)
     return set_option(c, &option);
 }
 
+static int attach(struct wsr_conn *c)
+{
+    struct wsr_ktls_option option;
+    wsr_ktls_attach(&option);
+    return set_option(c, &option);
+}
+
+/* Without this, and with TLS 1.2, the kernel copies once more. */
+static int wish_for_no_padding(struct wsr_conn *c)
+{
+    struct wsr_ktls_option option;
+    if (c->tls->tls.facts.version == WSR_TLS_1_2)
+        return 0;
+    wsr_ktls_expect_no_padding(&option);
+    return set_option(c, &option) == -EAGAIN ? -EAGAIN : 0;
+}
+
 /* Go on where it stopped. 0 or -errno. */
 static int give_all(struct wsr_conn *c)
 {
-    struct wsr_conn_tls *t = c->tls;
-    struct wsr_ktls_option option;
-    int rc = 0;
-    for (; t->given_count < OPTIONS_COUNT; t->given_count++) {
-        if (t->given_count == 0) {
-            wsr_ktls_attach(&option);
-            rc = set_option(c, &option);
-        } else {
-            rc = give_key(c, t->given_count == 1);
+    for (uint8_t *given = &c->tls->given_count;; ++*given) {
+        int rc = 0;
+        switch (*given) {
+        case 0: rc = attach(c); break;
+        case 1: rc = give_key(c, true); break;
+        case 2: rc = give_key(c, false); break;
+        case 3: rc = wish_for_no_padding(c); break;
+        default: return 0;
         }
         if (rc < 0)
             return rc;
     }
-    wsr_ktls_expect_no_padding(&option);
-    (void)set_option(c, &option);        /* without it, and with TLS 1.2, the kernel copies once more */
-    return 0;
 }
 
 /* The driver has no room for the call now, but will have. */
@@ -111,7 +123,7 @@ void wsr_conn_ktls_begin(struct wsr_conn *c)
 void wsr_conn_ktls_stop_recv(struct wsr_conn *c)
 {
     struct wsr_driver *driver = c->host->driver;
-    if (c->tls->ktls == WSR_CONN_KTLS_HANDING && (c->ops & WSR_CONN_OP_RECV) && c->tls->fetch == NULL)
+    if (wsr_conn_is_handing_over(c) && (c->ops & WSR_CONN_OP_RECV) && c->tls->fetch == NULL)
         driver->ops->cancel(driver, wsr_conn_token_of(c, WSR_CONN_OP_RECV));
 }
 
@@ -148,10 +160,10 @@ static bool has_stopped_receiving(const struct wsr_conn *c)
            c->host->unsealing != c && c->tls->tls.state == WSR_TLS_OPEN;
 }
 
-/* What was sealed has left, and a KeyUpdate that is owed too. */
+/* Has what was sealed left? */
 static bool has_stopped_sending(const struct wsr_conn *c)
 {
-    return !(c->ops & WSR_CONN_OP_SEND) && wsr_queue_is_empty(&c->tls->sealed) && !c->tls->tls.direct.owes_update;
+    return !(c->ops & WSR_CONN_OP_SEND) && wsr_queue_is_empty(&c->tls->sealed);
 }
 
 /* The connection has ended, so the kernel takes no keys. What the server said before, perhaps why, is read here. */
@@ -178,6 +190,10 @@ bool wsr_conn_hand_over(struct wsr_conn *c)
     }
     if (!has_stopped_sending(c))
         return false;
+    if (t->tls.direct.owes_update) {
+        wsr_conn_mark_unsent(c);         /* with the request, which wsr_conn_sealed() seals then */
+        return false;
+    }
     int rc = give_all(c);
     if (rc == -EAGAIN) {
         try_again(c);
@@ -271,6 +287,7 @@ static void on_control(struct wsr_conn *c, uint8_t type, struct wsr_bytes conten
 {
     struct wsr_tls_event event;
     wsr_tls_control(&c->tls->tls, type, content, &event);
+    wsr_conn_tls_take_output(c);
     enter(c->tls, event.type == WSR_TLS_EVENT_KEYS ? WSR_CONN_KTLS_KEYS : WSR_CONN_KTLS_DATA);
     if (event.type == WSR_TLS_EVENT_CLOSED)
         c->marks |= MARK_INPUT_ENDED;

@@ -177,8 +177,8 @@ void wsr_conn_send_broken(struct wsr_conn *c, int system_errno)
         wsr_conn_last_byte_left(c);
     else if (c->state == WSR_CONN_OPEN && !wsr_timer_is_armed(&c->timer))
         wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
-    else if (c->state == WSR_CONN_UPGRADING)
-        wsr_conn_want_input(c);         /* the hand-over of TLS to the kernel has it rest */
+    else if (wsr_conn_is_handing_over(c))
+        wsr_conn_want_input(c);         /* which rests for that */
 }
 
 /* From our Close on, nothing but Pongs is queued behind it. */
@@ -223,6 +223,8 @@ void wsr_conn_sent(struct wsr_conn *c, int32_t result)
     bool is_empty = wsr_conn_is_sent(c);
     if (!is_empty)
         wsr_conn_mark_unsent(c);
+    else if (wsr_conn_is_handing_over(c))
+        wsr_conn_want_input(c);
     if (wsr_conn_handshake_is_over(c) && (is_empty || (has_close_just_left && !(c->marks & MARK_FAILED))))
         wsr_conn_last_byte_left(c);
 }

@@ -23,8 +23,7 @@ void wsr_conn_release_record(void *context, uint8_t *block)
 
 /* ---- What TLS has to say ---- */
 
-/* Take what TLS wants to be sent by itself, behind all that is sealed. */
-static void take_output(struct wsr_conn *c)
+void wsr_conn_tls_take_output(struct wsr_conn *c)
 {
     struct wsr_bytes output = wsr_tls_output(&c->tls->tls);
     if (WSR_LIKELY(output.len == 0))
@@ -60,14 +59,14 @@ void wsr_conn_tls_failed(struct wsr_conn *c, int system_errno, const char *text)
 {
     wsr_conn_release_backlog(c);
     if (wsr_conn_is_settled(c)) {
-        take_output(c);
+        wsr_conn_tls_take_output(c);
         /* After a rule was broken, the server's FIN is still awaited, so that our Close arrives (CLOSE-30). */
         if (!(c->marks & MARK_FAILED))
             c->marks |= MARK_INPUT_ENDED;
         return;
     }
     wsr_conn_note_failure(c, wsr_conn_tls_stage(c), system_errno, text);
-    take_output(c);
+    wsr_conn_tls_take_output(c);
     if (wsr_queue_is_empty(&c->tls->sealed) || (c->marks & MARK_SEND_BROKEN))
         wsr_conn_fail(c, wsr_conn_tls_stage(c), system_errno, text);
     else
@@ -89,7 +88,7 @@ static void start_tls(struct wsr_conn *c)
         wsr_conn_fail(c, WSR_STAGE_TLS, ENOMEM, no_memory);
         return;
     }
-    take_output(c);
+    wsr_conn_tls_take_output(c);
 }
 
 void wsr_conn_reached(struct wsr_conn *c)
@@ -126,7 +125,7 @@ static void on_ready(struct wsr_conn *c)
         wsr_conn_fail(c, WSR_STAGE_TLS, ENOMEM, no_memory);
         return;
     }
-    take_output(c);
+    wsr_conn_tls_take_output(c);
     wsr_conn_end_phase(c, &c->link->counts.tls_span);
     count_handshake(c);
     atomic_store_explicit(&c->link->counts.tls_facts, wsr_tls_facts_pack(&c->tls->tls.facts), memory_order_relaxed);
@@ -217,7 +216,7 @@ static bool parse_sealed(struct wsr_conn *c, struct wsr_loan **at)
                                     buffer->sealed_end - buffer->sealed_at, &event);
         assert(taken > 0);
         buffer->sealed_at += (uint32_t)taken;
-        take_output(c);
+        wsr_conn_tls_take_output(c);
         if (!on_event(c, &event, at))
             return false;
     }
@@ -291,7 +290,7 @@ struct wsr_queue *wsr_conn_sealed(struct wsr_conn *c)
     struct wsr_conn_tls *t = c->tls;
     if (c->state == WSR_CONN_SECURING && !wsr_queue_is_empty(&c->queue))
         return &c->queue;    /* a proxy that has answered before it had all: the rest goes before TLS, as it is */
-    if (t->ktls == WSR_CONN_KTLS_HANDING && wsr_queue_is_empty(&t->sealed) && !t->tls.direct.owes_update &&
+    if (wsr_conn_is_handing_over(c) && wsr_queue_is_empty(&t->sealed) && !t->tls.direct.owes_update &&
         !wsr_conn_hand_over(c))
         return NULL;
     if (t->ktls >= WSR_CONN_KTLS_DATA)
@@ -337,7 +336,7 @@ bool wsr_conn_say_goodbye(struct wsr_conn *c)
     if ((c->marks & MARK_SEND_BROKEN) || !wsr_queue_is_empty(&c->queue))
         return false;
     wsr_tls_close(&c->tls->tls);
-    take_output(c);
+    wsr_conn_tls_take_output(c);
     c->tls->has_ended = true;
     return !wsr_queue_is_empty(&c->tls->sealed);
 }

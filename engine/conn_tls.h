@@ -31,7 +31,13 @@ static inline bool wsr_conn_is_sealed(const struct wsr_conn *conn)
     return conn->tls != NULL && conn->tls->ktls < WSR_CONN_KTLS_DATA;
 }
 
-/* The other way round. */
+/* Is the kernel to get the keys? Until then receiving and sending go on only as far as that takes. */
+static inline bool wsr_conn_is_handing_over(const struct wsr_conn *conn)
+{
+    return conn->tls != NULL && conn->tls->ktls == WSR_CONN_KTLS_HANDING;
+}
+
+/* Does the kernel open and seal them? */
 static inline bool wsr_conn_is_in_kernel(const struct wsr_conn *conn)
 {
     return conn->tls != NULL && conn->tls->ktls >= WSR_CONN_KTLS_DATA;
@@ -54,6 +60,8 @@ bool wsr_conn_say_goodbye(struct wsr_conn *conn);
 bool wsr_conn_tls_is_over(const struct wsr_conn *conn);
 void wsr_conn_end_tls(struct wsr_conn *conn);
 
+/* Take what TLS wants to be sent by itself, behind all that is sealed. */
+void wsr_conn_tls_take_output(struct wsr_conn *conn);
 /* TLS has failed: the server is told by what is in the output, if it takes that, before TCP ends (F3). */
 void wsr_conn_tls_failed(struct wsr_conn *conn, int system_errno, const char *text);
 enum wsr_stage wsr_conn_tls_stage(const struct wsr_conn *conn);

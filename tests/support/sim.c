@@ -78,7 +78,7 @@ struct sim {
     int refused_errno, broken_errno;
     unsigned refused_options;
     int refused_level, refused_name, refused_option_errno;
-    bool renews_keys;
+    bool carries_records, renews_keys;
     bool speaks_tls;
     struct tls_server *server;         /* NULL = as the seed decides */
     struct wsr_driver_setup last_setup;
@@ -275,7 +275,7 @@ static void connect_file(struct wsr_driver *driver, wsr_file index, const struct
     unsigned script = connection < sim->scripts_count ? connection : sim->scripts_count - 1;
     struct tls_server *server = sim->server;
     if (sim->speaks_tls && server == NULL)
-        server = sim_tls_server((unsigned)sim_random(sim, SIM_TLS_SERVERS_COUNT));
+        server = sim_tls_server((unsigned)sim_random(sim, SIM_TLS_SERVERS_COUNT - sim->carries_records));
     sim->peers[connection] = sim_peer_create(sim, sim->scripts[script], server, sim->server == NULL);
     file->peer = sim->peers[connection];
     sim_peer_run(file->peer);
@@ -301,6 +301,7 @@ static void recv_into_file(struct wsr_driver *driver, wsr_file index, void *to, 
     struct file *file = begin_recv(sim_of(driver), index, RECV_INTO, token);
     if (len == 0)
         sim_fail(sim_of(driver), "recv_into of no bytes");
+    sim_of(driver)->seen.own_receives++;
     file->into = to;
     file->into_bytes = len;
 }
@@ -591,8 +592,9 @@ static void pump_send(struct sim *sim, struct file *file)
     } else if (sim_peer_is_reset(file->peer)) {
         finish_send(sim, file, sim_random(sim, 2) == 0 ? -EPIPE : -ECONNRESET);
     } else if (window > 0) {
-        size_t len = window < file->copy_bytes ? window : file->copy_bytes;
-        if (sim_random(sim, 3) == 0 && file->send_type == SIM_TLS_DATA)
+        bool is_data = file->send_type == SIM_TLS_DATA;      /* else it goes as one record */
+        size_t len = is_data && window < file->copy_bytes ? window : file->copy_bytes;
+        if (sim_random(sim, 3) == 0 && is_data)
             len = 1 + sim_random(sim, len);
         finish_send(sim, file, (int32_t)len);
     } else if (is_cancelled(sim, op)) {
@@ -927,9 +929,10 @@ void sim_refuse_option(struct sim *sim, int level, int name, unsigned count, int
     sim->refused_option_errno = system_errno;
 }
 
-void sim_carry_records(struct sim *sim)
+void sim_carry_records(struct sim *sim, bool renews)
 {
-    sim->renews_keys = true;
+    sim->carries_records = true;
+    sim->renews_keys = renews;
 }
 
 const char *sim_options(const struct sim *sim, unsigned index)

@@ -88,6 +88,7 @@ struct sim_counts {
     uint64_t waits, completions;           /* of wait() */
     uint64_t sends, short_sends;           /* send operations submitted; of those, ended without having taken all */
     uint64_t buffers_exhausted;            /* receives ended for want of a buffer */
+    uint64_t own_receives;                 /* into memory of the engine's own */
 };
 struct sim_counts sim_counts(const struct sim *sim);
 
@@ -95,9 +96,9 @@ struct sim_counts sim_counts(const struct sim *sim);
 void sim_refuse_open(struct sim *sim, unsigned count, int system_errno);
 /* Have the next @count calls of set_option() for @name refused with @system_errno. */
 void sim_refuse_option(struct sim *sim, int level, int name, unsigned count, int system_errno);
-/* The kernel takes new TLS keys in place of old ones, as Linux does from 6.14 on, and of the servers that the seed
- * decides on none picks a cipher suite that it cannot carry. */
-void sim_carry_records(struct sim *sim);
+/* Of the servers that the seed decides on, none picks a cipher suite that the kernel cannot carry. @renews: it takes
+ * new keys in place of old ones, as Linux does from 6.14 on. */
+void sim_carry_records(struct sim *sim, bool renews);
 /* What was set on the client's socket of connection @index, a line each: "ulp tls"; "tx VERSION CIPHER SEQUENCE", "rx
  * ...", the version in hexadecimal and the cipher by the kernel's number; "no-padding". */
 const char *sim_options(const struct sim *sim, unsigned index);

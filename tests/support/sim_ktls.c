@@ -362,7 +362,7 @@ void sim_ktls_send(struct sim_ktls *ktls, struct sim_peer *peer, uint8_t type, c
         sim_ktls_seal(ktls, type, data + at, len - at < PLAIN_MAX ? len - at : PLAIN_MAX);
     /* The peer's window is for what was said, not for what the records add to it. */
     if (peer->window != WSR_NEVER)
-        peer->window += ktls->sealed.bytes - len;
+        peer->window = (peer->window > len ? peer->window - len : 0) + ktls->sealed.bytes;
     sim_peer_take(peer, ktls->sealed.data, ktls->sealed.bytes);
 }
 

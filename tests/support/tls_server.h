@@ -18,6 +18,8 @@ struct tls_server_options {
     const struct wsr_certificate *const *chain;     /* sent behind it; the last is followed by NULL */
     const struct wsr_certificate *client_authority; /* lent; asks for a certificate of it */
     bool demands_certificate;                       /* and ends without one */
+    bool has_early_ticket;                          /* TLS 1.3: one behind its first Finished, as Go's server does.
+                                                       OpenSSL does not know of it: let it send nothing after it */
     int tickets_count;                              /* TLS 1.3, after the handshake; 0 = two, -1 = none */
     bool keeps_sessions;                            /* TLS 1.2: in the server, by session id, instead of tickets */
     bool resumes_nothing;
@@ -48,6 +50,7 @@ struct tls_server_link {
     int alert_received;                 /* description of the last alert; -1 = none */
     int alert_sent;
     const char *failure;                /* OpenSSL's reason; static */
+    bool has_sent_early;                /* the ticket of has_early_ticket */
     uint8_t *received;                  /* all data of the client so far */
     size_t received_bytes;
     /* The secrets of TLS 1.3 before any KeyUpdate, as the key log has them. For TLS 1.2 ask @ssl. */

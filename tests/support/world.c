@@ -21,7 +21,7 @@
 #define EVENTS_MAX 16
 #define MS 1000000ull
 
-static const char *const way_names[WORLD_WAYS_COUNT] = { "ws", "library", "direct" };
+static const char *const way_names[WORLD_WAYS_COUNT] = { "ws", "library", "direct", "kernel" };
 
 static const char *scene_name;    /* under way: its name goes in the messages */
 
@@ -414,13 +414,18 @@ void world_expect_peer(struct world *world, unsigned index, const char *lines)
 /* Whoever is trusted, and who carries the records, unless the test says so. */
 static void choose_tls(struct world *world, struct wsr_engine_options *options)
 {
+    static const enum wsr_tls_records records[WORLD_WAYS_COUNT] = {
+        [WORLD_WSS_LIBRARY] = WSR_TLS_LIBRARY, [WORLD_WSS_DIRECT] = WSR_TLS_DIRECT, [WORLD_WSS_KERNEL] = WSR_TLS_KERNEL
+    };
     if (world->way == WORLD_WS)
         return;
     sim_speak_tls(world->sim, NULL);
     if (options->tls_ca_file == NULL && !(options->flags & WSR_ENGINE_TLS_INSECURE))
         options->tls_ca_file = sim_tls_ca_file();
+    if (world->way == WORLD_WSS_KERNEL)
+        sim_carry_records(world->sim, true);
     if (options->tls_records == WSR_TLS_AUTO)
-        options->tls_records = world->way == WORLD_WSS_LIBRARY ? WSR_TLS_LIBRARY : WSR_TLS_DIRECT;
+        options->tls_records = records[world->way];
 }
 
 void world_open(struct world *world, uint64_t seed, const struct wsr_engine_options *options)
@@ -486,7 +491,9 @@ bool world_has_seed(enum world_way way, uint64_t seed)
     if (way == WORLD_WS || world_seeds_first() == world_seeds_last())
         return true;
     /* Spread, as tests choose their cases by what is left of a seed. */
-    return ((uint32_t)seed * 2654435761u >> 16) % WSS_SEEDS_STEP == (way == WORLD_WSS_LIBRARY ? 4 : 10);
+    static const unsigned rests[WORLD_WAYS_COUNT] = { [WORLD_WSS_LIBRARY] = 4, [WORLD_WSS_DIRECT] = 10,
+                                                      [WORLD_WSS_KERNEL] = 7 };
+    return ((uint32_t)seed * 2654435761u >> 16) % WSS_SEEDS_STEP == rests[way];
 }
 
 static void run_over(void (*test)(struct world *world), const struct wsr_engine_options *options, enum world_way way)
@@ -568,7 +575,7 @@ void world_play(const struct world_scene *scenes, size_t scenes_count)
 void world_play_few(const struct world_scene *scene, uint64_t step, uint64_t offset)
 {
     const char *asked = getenv("WSRING_SIM_WAY");
-    enum world_way wss = offset / 2 % 2 == 0 ? WORLD_WSS_LIBRARY : WORLD_WSS_DIRECT;
+    enum world_way wss = (enum world_way)(WORLD_WSS_LIBRARY + offset / 2 % (WORLD_WAYS_COUNT - WORLD_WSS_LIBRARY));
     for (int way = WORLD_WS; asked != NULL && way < WORLD_WAYS_COUNT; way++) {
         if (strcmp(asked, way_names[way]) == 0)
             wss = (enum world_way)way;

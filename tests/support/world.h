@@ -10,7 +10,7 @@
 #define WORLD_URL "ws://10.0.0.1:9001/chat"
 
 /* What the URL of a connection is, and who carries its records. */
-enum world_way { WORLD_WS, WORLD_WSS_LIBRARY, WORLD_WSS_DIRECT, WORLD_WAYS_COUNT };
+enum world_way { WORLD_WS, WORLD_WSS_LIBRARY, WORLD_WSS_DIRECT, WORLD_WSS_KERNEL, WORLD_WAYS_COUNT };
 
 struct world_socket {
     struct wsr_socket *socket;         /* NULL when destroyed */
