@@ -144,6 +144,8 @@ static int load_authorities(struct pem *pem, X509_STORE *store)
     unsigned count = 0;
     ERR_clear_error();
     while ((certificate = PEM_read_bio_X509_AUX(pem->bio, NULL, refuse_password, pem)) != NULL) {
+        /* Its extensions are looked at now, or the first handshakes of all workers would wait for each other to. */
+        (void)X509_check_purpose(certificate, -1, 0);
         int done = X509_STORE_add_cert(store, certificate);
         X509_free(certificate);
         if (done != 1)
