@@ -95,6 +95,7 @@ CERTIFICATES = [
     refused("strange", "TLSV1_ALERT_UNKNOWN_CA", "issuer"),
     opens("strange", ca=["--cacert", "%(folder)s/stranger.pem"], name="strange-trusted"),
     refused("without-middle", "TLSV1_ALERT_UNKNOWN_CA", "issuer"),
+    opens("without-middle", ca=["--cacert", "%(folder)s/middle.pem"], name="middle-trusted"),
     opens("with-middle"),
     opens("revoked", name="revoked-without-list"),
     refused("revoked", "SSLV3_ALERT_CERTIFICATE_REVOKED", "revoked", options=crl("ca.crl")),
