@@ -67,10 +67,15 @@ void wsr_conn_tls_failed(struct wsr_conn *c, int system_errno, const char *text)
     }
     wsr_conn_note_failure(c, wsr_conn_tls_stage(c), system_errno, text);
     wsr_conn_tls_take_output(c);
-    if (wsr_queue_is_empty(&c->tls->sealed) || (c->marks & MARK_SEND_BROKEN))
+    if (wsr_queue_is_empty(&c->tls->sealed) || (c->marks & MARK_SEND_BROKEN)) {
         wsr_conn_fail(c, wsr_conn_tls_stage(c), system_errno, text);
-    else
-        wsr_timer_arm(c->host->wheel, &c->timer, wsr_conn_after(c, c->host->fin_timeout_ns));
+        return;
+    }
+    uint64_t limit_ns = wsr_conn_after(c, c->host->fin_timeout_ns);
+    /* The opening's own limit stays (HS-13). */
+    if (c->state < WSR_CONN_OPEN && wsr_conn_opening(c)->dial.deadline_ns < limit_ns)
+        limit_ns = wsr_conn_opening(c)->dial.deadline_ns;
+    wsr_timer_arm(c->host->wheel, &c->timer, limit_ns);
 }
 
 /* ---- The handshake ---- */
