@@ -243,10 +243,20 @@ size_t wsr_tls_missing(const struct wsr_tls *tls)
     return tls->header_used > 0 ? WSR_TLS_HEADER_BYTES - tls->header_used : 0;
 }
 
+/* Of a key that the kernel has, only the secret is needed, for the next one. */
+static void forget_key(struct wsr_tls *tls, struct wsr_tls_key *key)
+{
+    wsr_tls_ciphers_forget(tls->shared->ciphers, key);
+    OPENSSL_cleanse(key->key, sizeof key->key);
+    OPENSSL_cleanse(key->iv, sizeof key->iv);
+}
+
 void wsr_tls_take_over(struct wsr_tls *tls)
 {
     assert(tls->records == WSR_TLS_KERNEL && wsr_tls_missing(tls) == 0);
     tls->direct.has_kernel = true;
+    forget_key(tls, &tls->direct.in);
+    forget_key(tls, &tls->direct.out);
 }
 
 void wsr_tls_break(struct wsr_tls *tls, uint8_t alert)

@@ -94,7 +94,7 @@ void wsr_tls_end_handshake(struct wsr_tls *tls);
 size_t wsr_tls_missing(const struct wsr_tls *tls);
 
 /* The kernel has direct.in and direct.out: from now on only control records are fed, by wsr_tls_control(), and the
- * output is the content of one that is to be sent, an alert. */
+ * output is the content of one that is to be sent, an alert. The keys are wiped here. */
 void wsr_tls_take_over(struct wsr_tls *tls);
 /* What the kernel has met cannot be gone on from: FAILED, with a fatal alert in the output. */
 void wsr_tls_break(struct wsr_tls *tls, uint8_t alert);

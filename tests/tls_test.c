@@ -453,6 +453,10 @@ static void controls_of_the_kernel(void **state)
         tls_line_shake(&line, context, sim_tls_server(0), WSR_TLS_KERNEL);
         assert_int_equal(wsr_tls_missing(&line.tls), 0);
         wsr_tls_take_over(&line.tls);
+        for (unsigned k = 0; k < WSR_TLS_KEY_MAX; k++)
+            assert_int_equal(line.tls.direct.in.key[k] | line.tls.direct.out.key[k], 0);
+        for (unsigned k = 0; k < WSR_TLS_IV_BYTES; k++)
+            assert_int_equal(line.tls.direct.in.iv[k] | line.tls.direct.out.iv[k], 0);
         struct wsr_tls_key before = line.tls.direct.in;
         wsr_tls_control(&line.tls, WSR_TLS_HANDSHAKE, wsr_bytes_of(update, sizeof update), &event);
         assert_int_equal(event.type, WSR_TLS_EVENT_KEYS);
