@@ -431,6 +431,12 @@ void wsr_conn_received(struct wsr_conn *c, const struct wsr_completion *completi
         wsr_conn_finish_drain(c);
         return;
     }
+    if (c->marks & MARK_INPUT_ENDED) {
+        /* Behind close_notify: it changes nothing, and may put nothing off. */
+        if (buffer != NULL)
+            wsr_pool_unuse(buffer);
+        return;
+    }
     assert(wsr_conn_is_reading(c));
     /* Paused before the 101 was there, or a cancel has missed the receive. */
     if ((c->ops & WSR_CONN_OP_RECV) && is_paused(c))
