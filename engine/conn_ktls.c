@@ -190,7 +190,7 @@ bool wsr_conn_hand_over(struct wsr_conn *c)
     }
     if (!has_stopped_sending(c))
         return false;
-    if (t->tls.direct.owes_update) {
+    if (t->tls.direct.owes_update && !wsr_queue_is_empty(&c->queue)) {
         wsr_conn_mark_unsent(c);         /* with the request, which wsr_conn_sealed() seals then */
         return false;
     }
@@ -293,6 +293,8 @@ static void on_control(struct wsr_conn *c, uint8_t type, struct wsr_bytes conten
         c->marks |= MARK_INPUT_ENDED;
     else if (event.type == WSR_TLS_EVENT_FAILURE)
         wsr_conn_tls_failed(c, 0, event.text);
+    else
+        (void)wsr_conn_tls_is_flooded(c);
 }
 
 /* Take what was fetched. */

@@ -8,6 +8,9 @@
 
 static const char no_memory[] = "no memory for TLS";
 
+/* Answers that wait to be sent. What is sealed cannot be left out, or the next record would not be opened. */
+#define ANSWERS_MAX 64u
+
 uint8_t *wsr_conn_take_record(void *context, size_t bytes)
 {
     struct wsr_conn_host *host = context;
@@ -34,11 +37,25 @@ void wsr_conn_tls_take_output(struct wsr_conn *c)
     if (chunk != NULL) {
         memcpy(chunk->data, output.data, output.len);
         chunk->used = (uint32_t)output.len;
+        if (wsr_queue_is_empty(&c->tls->sealed))
+            c->tls->answers_count = 0;
+        c->tls->answers_count++;
         wsr_queue_push(&c->tls->sealed, chunk);
         wsr_conn_mark_unsent(c);
     }
     /* Without memory it is lost: the server, which waits for it, ends the connection, or a limit of time does. */
     wsr_tls_output_taken(&c->tls->tls);
+}
+
+bool wsr_conn_tls_is_flooded(struct wsr_conn *c)
+{
+    if (WSR_LIKELY(c->tls->answers_count <= ANSWERS_MAX))
+        return false;
+    if (wsr_conn_is_settled(c))
+        wsr_conn_begin_drain(c);
+    else
+        wsr_conn_fail(c, wsr_conn_tls_stage(c), 0, "TLS: the server asks again and again for what it does not read");
+    return true;
 }
 
 bool wsr_conn_tls_is_over(const struct wsr_conn *c)
@@ -88,9 +105,11 @@ static void start_tls(struct wsr_conn *c)
     wsr_timer_arm(host->wheel, &c->timer, opening->dial.deadline_ns);
     c->tls = &host->tls_slots[c - host->slots];
     *c->tls = (struct wsr_conn_tls){ .plain_bytes = 0 };
-    if (wsr_tls_start(&c->tls->tls, &host->tls_shared, opening->tls_context, opening->tls_name, opening->tls_port) !=
-        0) {
-        wsr_conn_fail(c, WSR_STAGE_TLS, ENOMEM, no_memory);
+    const char *text;
+    int rc = wsr_tls_start(&c->tls->tls, &host->tls_shared, opening->tls_context, opening->tls_name, opening->tls_port,
+                           &text);
+    if (rc != 0) {
+        wsr_conn_fail(c, WSR_STAGE_TLS, rc == WSR_ERR_MEMORY ? ENOMEM : 0, text);
         return;
     }
     wsr_conn_tls_take_output(c);
@@ -224,6 +243,8 @@ static bool parse_sealed(struct wsr_conn *c, struct wsr_loan **at)
         wsr_conn_tls_take_output(c);
         if (!on_event(c, &event, at))
             return false;
+        if (c->tls != NULL && wsr_conn_tls_is_flooded(c))
+            return true;
     }
 }
 

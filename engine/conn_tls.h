@@ -13,6 +13,7 @@ struct wsr_conn_tls {
     uint8_t ktls;                    /* enum wsr_conn_ktls_state, changed by one function only */
     uint8_t given_count;             /* options that the kernel took at the hand-over */
     bool renews_out;                 /* the kernel is to have direct.out again before the next send */
+    uint8_t answers_count;           /* since sealed was last empty, of what TLS says by itself */
     bool has_ended;                  /* close_notify was queued: TLS says no more, as nothing may follow it, and no
                                         answer to the server puts off the end */
 };
@@ -62,6 +63,8 @@ void wsr_conn_end_tls(struct wsr_conn *conn);
 
 /* Take what TLS wants to be sent by itself, behind all that is sealed. */
 void wsr_conn_tls_take_output(struct wsr_conn *conn);
+/* Has the server had TLS answer it, again and again, without reading any of it? Then the conn has failed. */
+bool wsr_conn_tls_is_flooded(struct wsr_conn *conn);
 /* TLS has failed: the server is told by what is in the output, if it takes that, before TCP ends (F3). */
 void wsr_conn_tls_failed(struct wsr_conn *conn, int system_errno, const char *text);
 enum wsr_stage wsr_conn_tls_stage(const struct wsr_conn *conn);

@@ -70,16 +70,20 @@ static void drop_handshake(struct wsr_tls *tls)
 }
 
 int wsr_tls_start(struct wsr_tls *tls, struct wsr_tls_shared *shared, struct wsr_tls_context *context,
-                  const char *name, uint16_t port)
+                  const char *name, uint16_t port, const char **text)
 {
     *tls = (struct wsr_tls){ .shared = shared };
+    *text = no_memory;
     tls->handshake = wsr_tls_handshake_create(context, name, port);
     if (tls->handshake == NULL)
         return WSR_ERR_MEMORY;
     enter(tls, WSR_TLS_SHAKING);
     struct wsr_tls_event event = { 0 };
     wsr_tls_library_shake(tls->handshake, NULL, 0, &event);
-    return event.type == WSR_TLS_EVENT_NOTHING ? 0 : WSR_ERR_MEMORY;
+    if (event.type == WSR_TLS_EVENT_NOTHING)
+        return 0;
+    *text = event.text;
+    return WSR_ERR_NOT_SUPPORTED;
 }
 
 void wsr_tls_free(struct wsr_tls *tls)
@@ -297,6 +301,7 @@ static void keep_ticket(struct wsr_tls_direct *direct, struct wsr_bytes message)
         ssize_t len = wsr_tls_record_seal(shared->ciphers, direct->suite, &key, WSR_TLS_HANDSHAKE, &part, 1, sealed);
         if (len > 0)
             wsr_tls_library_open(handshake, shared, sealed, (size_t)len, &event);
+        wsr_tls_ciphers_forget(shared->ciphers, &key);
         wsr_tls_key_wipe(&key);
     }
     shared->release(shared->context, sealed);

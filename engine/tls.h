@@ -65,11 +65,12 @@ const char *wsr_tls_why_text(enum wsr_tls_why why);
 
 /*
  * Begin the handshake with the server @name at @port, which is what the certificate is checked against and, unless it
- * is a numeric address, what SNI says (URL-34). The first bytes to send are in the output. Returns 0, or
- * WSR_ERR_MEMORY; to be freed in both cases.
+ * is a numeric address, what SNI says (URL-34). The first bytes to send are in the output. Returns 0;
+ * with *@text, a static sentence, WSR_ERR_MEMORY or WSR_ERR_NOT_SUPPORTED (OpenSSL cannot begin: the options leave
+ * it no version or no cipher). To be freed in any case.
  */
 WSR_MUST_USE int wsr_tls_start(struct wsr_tls *tls, struct wsr_tls_shared *shared, struct wsr_tls_context *context,
-                               const char *name, uint16_t port);
+                               const char *name, uint16_t port, const char **text);
 /* In any state; keys are wiped. */
 void wsr_tls_free(struct wsr_tls *tls);
 

@@ -146,9 +146,10 @@ static void the_first_message_names_the_server_and_http(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct tls_line line;
+        const char *text;
         tls_line_open(&line, context, sim_tls_server(i % 2 == 0 ? 0 : 3), WSR_TLS_LIBRARY, 1);
         wsr_tls_free(&line.tls);
-        assert_int_equal(wsr_tls_start(&line.tls, &line.shared, context, rows[i].name, 443), 0);
+        assert_int_equal(wsr_tls_start(&line.tls, &line.shared, context, rows[i].name, 443, &text), 0);
         tls_line_run(&line);
         tls_line_expect(&line, "ready\n");
         assert_int_equal(line.link->has_server_name, rows[i].sni != NULL);

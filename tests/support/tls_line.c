@@ -58,11 +58,12 @@ struct wsr_tls_context *tls_line_context(void)
 void tls_line_open(struct tls_line *line, struct wsr_tls_context *context, struct tls_server *server,
                    enum wsr_tls_records records, uint64_t seed)
 {
+    const char *text;
     sim_tls_seed(seed);
     *line = (struct tls_line){ .records = records, .settled = 1, .text = "", .takes_left = UINT32_MAX };
     line->shared = (struct wsr_tls_shared){ .take = take, .release = release, .context = line };
     line->link = tls_server_accept(server);
-    assert_int_equal(wsr_tls_start(&line->tls, &line->shared, context, TLS_LINE_NAME, TLS_LINE_PORT), 0);
+    assert_int_equal(wsr_tls_start(&line->tls, &line->shared, context, TLS_LINE_NAME, TLS_LINE_PORT, &text), 0);
     assert_int_equal(line->tls.state, WSR_TLS_SHAKING);
 }
 
