@@ -330,7 +330,7 @@ static void an_older_kernel_cannot_go_on(struct world *world)
     world->on_message = "text seen";
     world_run_to_end(world);
     world_expect(world, "open\nmessage text 6 before\n" FAILED);
-    world_expect_peer(world, 0, "secured *\nrequest GET /chat\ntext 4 seen\nalert 80\nend\n");
+    world_expect_peer(world, 0, "hello *\nsecured*\nrequest GET /chat\ntext 4 seen\nalert 80\nend\n");
     assert_int_equal(world->last_error.stage, WSR_STAGE_OPEN);
     assert_int_equal(world->last_error.system_errno, EBUSY);
     assert_non_null(strstr(world->last_error.text, "6.14"));
@@ -407,7 +407,7 @@ static void a_wish_for_another_handshake(struct world *world)
     world_connect(world);
     world_run_to_end(world);
     world_expect(world, "open\n" FAILED);
-    world_expect_peer(world, 0, "secured *\nrequest GET /chat\nalert 100\nend\n");        /* no_renegotiation */
+    world_expect_peer(world, 0, "hello *\nsecured*\nrequest GET /chat\nalert 100\nend\n");        /* no_renegotiation */
 }
 
 static void another_handshake_is_refused_by_an_alert(void **state)
@@ -427,7 +427,7 @@ static void words_of_goodbye(struct world *world)
         world->on_open = "close 1000";
     world_run_to_end(world);
     world_expect(world, "open\nclose 1000 clean\n");
-    world_expect_peer(world, 0, "secured *\nrequest GET /chat\nclose 1000\nclose_notify\nend\n");
+    world_expect_peer(world, 0, "hello *\nsecured*\nrequest GET /chat\nclose 1000\nclose_notify\nend\n");
 }
 
 static void close_notify_goes_out_and_comes_in(void **state)
@@ -452,7 +452,7 @@ static void a_broken_record(struct world *world)
     size_t which = sim_seed(world->sim) % COUNT(broken);
     speak(world, sim_seed(world->sim) % 2 == 0);
     snprintf(script, sizeof script, "tls; accept; upgrade; text last; wait 5; wire %s", broken[which].wire);
-    snprintf(peer, sizeof peer, "secured *\nrequest GET /chat\n%send\n", broken[which].alert);
+    snprintf(peer, sizeof peer, "hello *\nsecured*\nrequest GET /chat\n%send\n", broken[which].alert);
     sim_script(world->sim, script);
     world_connect(world);
     world_run_until(world, is_closed);

@@ -888,6 +888,16 @@ const char *sim_said(const struct sim *sim, unsigned index)
     return (const char *)peer_at(sim, index)->said.data;
 }
 
+uint64_t sim_wire_taken(const struct sim *sim, unsigned index)
+{
+    return peer_at(sim, index)->wire_bytes;
+}
+
+uint64_t sim_wire_received(const struct sim *sim, unsigned index)
+{
+    return peer_at(sim, index)->taken;
+}
+
 const uint32_t *sim_masks(const struct sim *sim, unsigned index, size_t *count)
 {
     const struct sim_peer *peer = peer_at(sim, index);

@@ -29,7 +29,7 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *   http TEXT              send TEXT; $ACCEPT in it becomes the right Sec-WebSocket-Accept
  *   text|binary|ping|pong [PAYLOAD], close [CODE [REASON]]
  *                          send a frame
- *   big N                  send a text message of N bytes: sim_pattern()
+ *   big N, bulk N          send a text, a binary message of N bytes: sim_pattern()
  *   texts N, pings N       send N frames with the payloads 0 to N-1
  *   fragments N [PAYLOAD]  send a text message of N frames, each with that payload
  *   open-end N [PAYLOAD]   the same, but none of them is the last
@@ -53,9 +53,11 @@ struct wsr_driver *sim_driver(struct sim *sim);
  * close_notify, or not, as the seed decides. And:
  *
  *   early                  do not wait for it: what is sent before it goes as it is
- *   tls                    from now on what the client does in TLS is logged too: "secured NAME PROTOCOLS", "alert N",
- *                          "close_notify"
- *   expect KIND            * also: secured alert close_notify
+ *   tls                    from now on what the client does in TLS is logged too: "hello NAME PROTOCOLS", "secured",
+ *                          "alert N", "close_notify"
+ *   expect KIND            * also: hello secured alert close_notify
+ *   records N              seal N bytes at a time; 0 = as the seed decides
+ *   alert N                send a fatal alert, the last that is said
  *   update [ask]           renew our keys, and ask the client to do the same; nothing with TLS 1.2
  *   tickets N              send tickets; the same
  *   renegotiate            send a HelloRequest; nothing with TLS 1.3
@@ -83,6 +85,9 @@ const char *sim_request(const struct sim *sim, unsigned index);
 const char *sim_said(const struct sim *sim, unsigned index);
 /* Masking keys of the frames so far, oldest first. */
 const uint32_t *sim_masks(const struct sim *sim, unsigned index, size_t *count);
+/* Bytes of connection @index on the wire so far: those that the peer has taken, and those that the client received. */
+uint64_t sim_wire_taken(const struct sim *sim, unsigned index);
+uint64_t sim_wire_received(const struct sim *sim, unsigned index);
 /* What the driver has seen, to compare the engine's own counts with. */
 struct sim_counts {
     uint64_t waits, completions;           /* of wait() */

@@ -9,13 +9,14 @@
 #include <stdlib.h>
 
 #include "engine/handshake.h"
+#include "tests/support/tls_craft.h"
 
 #define NS_PER_MS 1000000ull
 #define PAYLOAD_LOGGED_MAX 40
 #define TLS_HANDSHAKE 22               /* ContentType of the first record */
 
 static const char *const seen_names[SIM_SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close",
-    "fin", "end", "greeting", "credentials", "connect", "part", "secured", "alert", "close_notify" };
+    "fin", "end", "greeting", "credentials", "connect", "part", "hello", "secured", "alert", "close_notify" };
 
 static void append(struct sim_buffer *buffer, const void *data, size_t len)
 {
@@ -48,7 +49,7 @@ static void log_line(struct sim_peer *peer, enum sim_seen seen, const char *form
     char line[256];
     va_list list;
     peer->seen[seen]++;
-    if (seen >= SIM_SECURED && !peer->tells_tls)
+    if (seen >= SIM_HELLO && !peer->tells_tls)
         return;
     va_start(list, format);
     vsnprintf(line, sizeof line, format, list);
@@ -122,13 +123,13 @@ static void follow_whims(struct sim_peer *peer)
 /* Seal what has gathered, in records as large as the seed wants them. */
 static void seal_plain(struct sim_peer *peer)
 {
-    size_t len = peer->plain.bytes, record_bytes = 0;
+    size_t len = peer->plain.bytes, record_bytes = peer->record_bytes;
     if (len == 0)
         return;
     peer->plain.bytes = 0;
     if (peer->link->state == TLS_SERVER_FAILED || peer->has_notified)
         return;                        /* it goes nowhere */
-    uint64_t style = sim_random(peer->sim, 8);
+    uint64_t style = record_bytes == 0 ? sim_random(peer->sim, 8) : 2;
     if (style == 0)
         record_bytes = 1 + (size_t)sim_random(peer->sim, len < 16384 ? len : 16384);
     else if (style == 1 && len < 200)
@@ -198,14 +199,14 @@ static void tell_frame(struct sim_peer *peer, uint8_t opcode, const void *payloa
     cut_pieces(peer);
 }
 
-static void tell_big(struct sim_peer *peer, size_t len)
+static void tell_big(struct sim_peer *peer, uint8_t opcode, size_t len)
 {
     char *text = malloc(len + 1);
     if (text == NULL)
         abort();
     for (size_t i = 0; i < len; i++)
         text[i] = sim_pattern(i);
-    tell_frame(peer, 1, text, len);
+    tell_frame(peer, opcode, text, len);
     free(text);
 }
 
@@ -525,9 +526,10 @@ static void parse_input(struct sim_peer *peer)
 static void note_secured(struct sim_peer *peer)
 {
     const struct tls_server_link *link = peer->link;
+    if (peer->seen[SIM_HELLO] == 0 && link->protocols[0] != '\0')
+        log_line(peer, SIM_HELLO, "hello %s %s", link->has_server_name ? link->server_name : "-", link->protocols);
     if (peer->seen[SIM_SECURED] == 0 && (link->state == TLS_SERVER_OPEN || link->state == TLS_SERVER_CLOSED))
-        log_line(peer, SIM_SECURED, "secured %s %s", link->has_server_name ? link->server_name : "-",
-                 link->protocols);
+        log_line(peer, SIM_SECURED, "secured");
 }
 
 /* What a server cannot bear, but for a client's alert, is in the log whether it is asked for or not. */
@@ -566,6 +568,7 @@ static void take_in(struct sim_peer *peer, const uint8_t *data, size_t len)
 
 void sim_peer_take(struct sim_peer *peer, const uint8_t *data, size_t len)
 {
+    peer->wire_bytes += len;
     if (peer->window != WSR_NEVER)
         peer->window -= len;
     if (peer->gone) {
@@ -671,6 +674,19 @@ static bool speaks(const struct sim_peer *peer, int version)
     return peer->link != NULL && peer->link->state == TLS_SERVER_OPEN && SSL_version(peer->link->ssl) == version;
 }
 
+/* Of OpenSSL's doing there are only close_notify and those that answer the client. */
+static void tell_alert(struct sim_peer *peer, uint8_t description)
+{
+    const uint8_t alert[2] = { 2, description };
+    uint8_t record[TLS_CRAFT_OVERHEAD + sizeof alert + 1];
+    if (peer->link->state != TLS_SERVER_OPEN)
+        return;
+    size_t len = tls_craft_next(peer->link, 21, alert, sizeof alert, record);
+    if (len == 0)
+        sim_fail(peer->sim, "no alert can be made for the suite of this server");
+    tls_server_inject(peer->link, record, len);
+}
+
 /* Steps about TLS, some of one version only. Returns 1 done, -1 not one of these. */
 static int do_tls_step(struct sim_peer *peer, const char *step)
 {
@@ -684,6 +700,10 @@ static int do_tls_step(struct sim_peer *peer, const char *step)
             notify(peer);
     } else if (is_step(step, "wire", &argument)) {
         tell_hex(peer, argument, true);
+    } else if (is_step(step, "records", &argument)) {
+        peer->record_bytes = strtoul(argument, NULL, 10);
+    } else if (is_step(step, "alert", &argument)) {
+        tell_alert(peer, (uint8_t)strtoul(argument, NULL, 10));
     } else if (is_step(step, "update", &argument)) {
         if (speaks(peer, TLS1_3_VERSION))
             tls_server_update_keys(peer->link, *argument != '\0');
@@ -769,7 +789,9 @@ static int do_sending_step(struct sim_peer *peer, const char *step)
     } else if (is_step(step, "close", &argument)) {
         tell_close(peer, argument);
     } else if (is_step(step, "big", &argument)) {
-        tell_big(peer, strtoul(argument, NULL, 10));
+        tell_big(peer, 1, strtoul(argument, NULL, 10));
+    } else if (is_step(step, "bulk", &argument)) {
+        tell_big(peer, 2, strtoul(argument, NULL, 10));
     } else if (is_step(step, "texts", &argument)) {
         tell_numbers(peer, 1, (unsigned)strtoul(argument, NULL, 10));
     } else if (is_step(step, "pings", &argument)) {

@@ -8,7 +8,7 @@
 enum sim_seen {
     SIM_REQUEST, SIM_TEXT, SIM_BINARY, SIM_PING, SIM_PONG, SIM_CLOSE, SIM_FIN, SIM_END,
     SIM_GREETING, SIM_CREDENTIALS, SIM_CONNECT, SIM_PART,
-    SIM_SECURED, SIM_ALERT, SIM_NOTIFY, SIM_SEEN_COUNT
+    SIM_HELLO, SIM_SECURED, SIM_ALERT, SIM_NOTIFY, SIM_SEEN_COUNT
 };
 
 struct sim_piece {
@@ -49,7 +49,8 @@ struct sim_peer {
     int reset_errno;
     bool gone;
 
-    struct sim_buffer in;              /* from the client */
+    uint64_t wire_bytes;               /* from the client */
+    struct sim_buffer in;              /* the same without TLS */
     size_t parsed, request_at;
     uint64_t window, slow_bytes, refill_ns;
     char key[32];
@@ -68,6 +69,7 @@ struct sim_peer {
     bool has_notified;                 /* close_notify was sent */
     size_t opened;                     /* of what the link received, in in */
     int alert_noted;                   /* the last alert that was logged */
+    size_t record_bytes;               /* of what is sealed; 0 = as the seed decides */
     struct sim_buffer plain;           /* to the client, to be sealed with the next cut */
     struct sim_buffer log;
     struct sim_buffer said;            /* its messages, a line each as world.c logs them */

@@ -98,6 +98,30 @@ size_t tls_craft_plain(const struct wsr_tls_suite *suite, struct wsr_tls_key *ke
     return bytes;
 }
 
+size_t tls_craft_next(struct tls_server_link *link, uint8_t type, const void *data, size_t len, uint8_t *out)
+{
+    SSL *ssl = link->ssl;
+    uint16_t version = (uint16_t)SSL_version(ssl);
+    const struct wsr_tls_suite *suite =
+        wsr_tls_suite_find(version, SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)));
+    struct wsr_tls_key client, server;
+    if (suite == NULL)
+        return 0;
+    if (is_1_3(suite)) {
+        must(wsr_tls_key_from_secret(&server, suite, link->server_secret) == 0);
+        for (unsigned i = 0; i < link->updates_sent; i++)
+            must(wsr_tls_key_renew(&server, suite) == 0);
+    } else {
+        uint8_t master[WSR_TLS_MASTER_BYTES], randoms[2][WSR_TLS_RANDOM_BYTES];
+        SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof master);
+        SSL_get_client_random(ssl, randoms[0], sizeof randoms[0]);
+        SSL_get_server_random(ssl, randoms[1], sizeof randoms[1]);
+        must(wsr_tls_key_from_master(&client, &server, suite, master, randoms[0], randoms[1]) == 0);
+    }
+    server.sequence = link->sequence_out++;
+    return tls_craft_plain(suite, &server, type, data, len, 0, out);
+}
+
 long tls_craft_open(const struct wsr_tls_suite *suite, struct wsr_tls_key *key, const uint8_t *record, size_t len,
                     uint8_t *out)
 {

@@ -257,21 +257,7 @@ void tls_line_say(struct tls_line *line, size_t len, size_t record_bytes)
 
 size_t tls_line_forge(struct tls_line *line, uint8_t type, const void *content, size_t len, uint8_t *out)
 {
-    SSL *ssl = line->link->ssl;
-    uint16_t version = (uint16_t)SSL_version(ssl);
-    const struct wsr_tls_suite *suite =
-        wsr_tls_suite_find(version, SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl)));
-    struct wsr_tls_key client, server;
-    assert_non_null(suite);
-    if (version == WSR_TLS_1_3) {
-        assert_int_equal(wsr_tls_key_from_secret(&server, suite, line->link->server_secret), 0);
-    } else {
-        uint8_t master[WSR_TLS_MASTER_BYTES], randoms[2][WSR_TLS_RANDOM_BYTES];
-        SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof master);
-        SSL_get_client_random(ssl, randoms[0], sizeof randoms[0]);
-        SSL_get_server_random(ssl, randoms[1], sizeof randoms[1]);
-        assert_int_equal(wsr_tls_key_from_master(&client, &server, suite, master, randoms[0], randoms[1]), 0);
-    }
-    server.sequence = line->link->sequence_out++;
-    return tls_craft_plain(suite, &server, type, content, len, 0, out);
+    size_t bytes = tls_craft_next(line->link, type, content, len, out);
+    assert_true(bytes > 0);
+    return bytes;
 }

@@ -513,6 +513,27 @@ void world_each_plain_seed(void (*test)(struct world *world), const struct wsr_e
     run_over(test, options, WORLD_WS);
 }
 
+/* The one way of wss: for @seed; the same for both halves of a pair, as every other seed sends at once. Not the
+ * kernel's, which after a record that it cannot open sends nothing any more: see conn_ktls_test.c. */
+static enum world_way wss_way(uint64_t seed)
+{
+    for (int way = WORLD_WSS_LIBRARY; way < WORLD_WSS_KERNEL && getenv("WSRING_SIM_WAY") != NULL; way++) {
+        if (world_has_seed((enum world_way)way, seed))
+            return (enum world_way)way;
+    }
+    return seed / 2 % 2 == 0 ? WORLD_WSS_LIBRARY : WORLD_WSS_DIRECT;
+}
+
+void world_each_wss_seed(void (*test)(struct world *world), const struct wsr_engine_options *options)
+{
+    for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++) {
+        struct world world;
+        world_open_over(&world, seed, options, wss_way(seed));
+        test(&world);
+        world_close(&world);
+    }
+}
+
 void world_each_seed(void (*test)(struct world *world), const struct wsr_engine_options *options)
 {
     for (int way = WORLD_WS; way < WORLD_WAYS_COUNT; way++)
@@ -569,6 +590,14 @@ void world_play(const struct world_scene *scenes, size_t scenes_count)
                     play_seed(&scenes[i], seed, (enum world_way)way);
             }
         }
+    }
+}
+
+void world_play_wss(const struct world_scene *scenes, size_t scenes_count)
+{
+    for (size_t i = 0; i < scenes_count; i++) {
+        for (uint64_t seed = world_seeds_first(); seed <= world_seeds_last(); seed++)
+            play_seed(&scenes[i], seed, wss_way(seed));
     }
 }
 

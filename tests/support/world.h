@@ -96,6 +96,8 @@ struct world_scene {
 };
 /* Every scene over every way, wss: under fewer seeds: a handshake takes a millisecond. */
 void world_play(const struct world_scene *scenes, size_t scenes_count);
+/* The same over wss: alone, each seed with records by the library or by direct. */
+void world_play_wss(const struct world_scene *scenes, size_t scenes_count);
 /* The same under every @step-th seed, beginning with the @offset-th: for tables of thousands. */
 void world_play_few(const struct world_scene *scene, uint64_t step, uint64_t offset);
 
@@ -104,6 +106,8 @@ void world_play_few(const struct world_scene *scene, uint64_t step, uint64_t off
 void world_each_seed(void (*test)(struct world *world), const struct wsr_engine_options *options);
 /* The same over ws: alone, and for the loops of a test of its own. */
 void world_each_plain_seed(void (*test)(struct world *world), const struct wsr_engine_options *options);
+/* And over wss: alone, in the same way. */
+void world_each_wss_seed(void (*test)(struct world *world), const struct wsr_engine_options *options);
 uint64_t world_seeds_first(void);
 uint64_t world_seeds_last(void);
 /* Is @seed one of those for @way? */
