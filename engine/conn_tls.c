@@ -9,7 +9,7 @@
 static const char no_memory[] = "no memory for TLS";
 
 /* Answers that wait to be sent. What is sealed cannot be left out, or the next record would not be opened. */
-#define ANSWERS_MAX 64u
+#define ANSWERS_MAX 4096u
 
 uint8_t *wsr_conn_take_record(void *context, size_t bytes)
 {
@@ -26,21 +26,34 @@ void wsr_conn_release_record(void *context, uint8_t *block)
 
 /* ---- What TLS has to say ---- */
 
+/* The chunk of the sealed queue that has @room bytes more, a new one when none has, and for each record that the kernel
+ * is to seal. NULL without memory. */
+static struct wsr_chunk *chunk_with_room(struct wsr_conn *c, size_t room)
+{
+    struct wsr_queue *sealed = &c->tls->sealed;
+    if (!wsr_conn_is_in_kernel(c) && sealed->last != NULL && sealed->last != sealed->flight_last &&
+        wsr_slab_room(sealed->last) >= sealed->last->used + room)
+        return sealed->last;
+    struct wsr_chunk *chunk = wsr_slab_take_control(c->host->slab, room);
+    if (chunk != NULL)
+        wsr_queue_push(sealed, chunk);
+    return chunk;
+}
+
 void wsr_conn_tls_take_output(struct wsr_conn *c)
 {
     struct wsr_bytes output = wsr_tls_output(&c->tls->tls);
     if (WSR_LIKELY(output.len == 0))
         return;
     struct wsr_chunk *chunk = NULL;
+    if (wsr_queue_is_empty(&c->tls->sealed))
+        c->tls->answers_count = 0;
     if (!(c->marks & MARK_SEND_BROKEN) && !c->tls->has_ended)
-        chunk = wsr_slab_take_control(c->host->slab, output.len);
+        chunk = chunk_with_room(c, output.len);
     if (chunk != NULL) {
-        memcpy(chunk->data, output.data, output.len);
-        chunk->used = (uint32_t)output.len;
-        if (wsr_queue_is_empty(&c->tls->sealed))
-            c->tls->answers_count = 0;
+        memcpy(chunk->data + chunk->used, output.data, output.len);
+        chunk->used += (uint32_t)output.len;
         c->tls->answers_count++;
-        wsr_queue_push(&c->tls->sealed, chunk);
         wsr_conn_mark_unsent(c);
     }
     /* Without memory it is lost: the server, which waits for it, ends the connection, or a limit of time does. */
@@ -276,19 +289,6 @@ static size_t cut_record(struct iovec *parts, size_t parts_count, size_t *first,
             ++*first;
     }
     return count;
-}
-
-/* The chunk of the sealed queue that has @room bytes more, a new one when none has. NULL without memory. */
-static struct wsr_chunk *chunk_with_room(struct wsr_conn *c, size_t room)
-{
-    struct wsr_queue *sealed = &c->tls->sealed;
-    if (sealed->last != NULL && sealed->last != sealed->flight_last &&
-        wsr_slab_room(sealed->last) >= sealed->last->used + room)
-        return sealed->last;
-    struct wsr_chunk *chunk = wsr_slab_take_control(c->host->slab, room);
-    if (chunk != NULL)
-        wsr_queue_push(sealed, chunk);
-    return chunk;
 }
 
 /* So much is sealed at a time, in whole records: what gathers behind it can still be overtaken by a Pong, and a large

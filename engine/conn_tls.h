@@ -13,7 +13,7 @@ struct wsr_conn_tls {
     uint8_t ktls;                    /* enum wsr_conn_ktls_state, changed by one function only */
     uint8_t given_count;             /* options that the kernel took at the hand-over */
     bool renews_out;                 /* the kernel is to have direct.out again before the next send */
-    uint8_t answers_count;           /* since sealed was last empty, of what TLS says by itself */
+    uint16_t answers_count;          /* since sealed was last empty, of what TLS says by itself */
     bool has_ended;                  /* close_notify was queued: TLS says no more, as nothing may follow it, and no
                                         answer to the server puts off the end */
 };

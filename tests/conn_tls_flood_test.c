@@ -12,7 +12,7 @@
 #include "tests/support/sim_tls.h"
 #include "tests/support/world.h"
 
-#define UPDATES_COUNT 400u
+#define UPDATES_COUNT 5000u        /* more answers than may wait */
 
 /* OpenSSL answers a KeyUpdate as soon as the next one asks. */
 static void asks_without_end(struct world *world)
