@@ -671,7 +671,7 @@ static void notify(struct sim_peer *peer)
 
 static bool speaks(const struct sim_peer *peer, int version)
 {
-    return peer->link != NULL && peer->link->state == TLS_SERVER_OPEN && SSL_version(peer->link->ssl) == version;
+    return is_secured(peer) && peer->link->state != TLS_SERVER_FAILED && SSL_version(peer->link->ssl) == version;
 }
 
 /* Of OpenSSL's doing there are only close_notify and those that answer the client. */
