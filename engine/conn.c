@@ -2,6 +2,7 @@
  * FREE; what is not asked for is left out. Any live state may go to DRAINING, and memory is given back only from there,
  * when every operation has come back. This file holds the state, the lists of a turn and the end; conn_open.c,
  * conn_proxy.c, conn_receive.c, conn_send.c and conn_close.c do the rest. */
+#include "conn_deflate.h"
 #include "conn_inner.h"
 #include "conn_tls.h"
 
@@ -158,6 +159,7 @@ static void release_all(struct wsr_conn *c)
     wsr_conn_end_tls(c);
     wsr_queue_clear(&c->queue, host->slab);
     wsr_session_free(&c->session);
+    wsr_conn_end_deflate(c);
     wsr_conn_leave_gate(c);
     wsr_conn_end_opening(c);
 }
@@ -274,6 +276,7 @@ void wsr_conn_forget(struct wsr_conn *c)
     wsr_conn_end_tls(c);
     wsr_queue_clear(&c->queue, c->host->slab);
     wsr_session_free(&c->session);
+    wsr_conn_end_deflate(c);
     wsr_conn_end_opening(c);
 }
 

@@ -84,6 +84,13 @@ enum wsr_link_wish {
     WSR_LINK_DESTROY = 1u << 2           /* its last; there was no memory for the Close 1001 */
 };
 
+/* How messages of a link may be compressed; also index of host->deflate_min_bytes. */
+enum wsr_link_deflates {
+    WSR_LINK_DEFLATES_NOT,
+    WSR_LINK_DEFLATES,                   /* knowing those before */
+    WSR_LINK_DEFLATES_ALONE              /* each for itself */
+};
+
 /* What both halves share. Lies in the socket, which outlives the conn: it is freed only after the GONE event. */
 struct wsr_link {
     struct wsr_command command;          /* LINK; its subject is the opening, NULL when that is over */
@@ -101,6 +108,7 @@ struct wsr_link {
     _Atomic uint8_t wants_writable;      /* 1 from a refused send to the writable event; see wsr_conn_want_writable() */
     /* enum wsr_binary_type, set by the consumer; a hint to the worker, so without order */
     _Atomic uint8_t binary_type;
+    uint8_t deflates;                    /* enum wsr_link_deflates; constant from before the open event on */
 };
 
 /* Counted by the worker alone, read by wsr_engine_statistics(): relaxed, one writer. */
@@ -157,6 +165,11 @@ struct wsr_conn_host {
     struct wsr_ring_mpsc commands;
     struct wsr_entropy entropy;
     struct wsr_session_shared sessions;
+    struct wsr_deflate_shared deflate;
+    struct wsr_deflate *deflate_slots;   /* one beside each of slots; those without are never touched */
+    struct wsr_timer deflate_timer;      /* armed while one may have rested for deflate_idle_ns */
+    uint64_t deflate_idle_ns;
+    uint64_t deflate_min_bytes[3];       /* by enum wsr_link_deflates: smaller messages are not compressed */
     uint64_t open_timeout_ns, close_timeout_ns, fin_timeout_ns;
     uint64_t send_queue_max_bytes;
     uint64_t ping_mark;                  /* random: tells the engine's own Ping payloads from others */
@@ -274,6 +287,8 @@ void wsr_conn_admitted(struct wsr_conn *conn);
 void wsr_conn_expired(struct wsr_conn *conn);
 /* Queue a message; given back unsent when the conn is not open. */
 void wsr_conn_send(struct wsr_conn *conn, struct wsr_chunk *message);
+/* The same for one that is masked with zeros: compressed if that helps, else masked. */
+void wsr_conn_send_deflated(struct wsr_conn *conn, struct wsr_chunk *message);
 /* The same for a small message that the caller writes itself, on the worker's thread, as wsr_queue_open_end() and
  * wsr_queue_extend() say. Only while the conn takes messages. */
 bool wsr_conn_takes_messages(const struct wsr_conn *conn);
@@ -302,6 +317,8 @@ void wsr_conn_leave_gate(struct wsr_conn *conn);
 /* The one behind @conn in unsent_first or free_first; NULL = none. */
 struct wsr_conn *wsr_conn_next(const struct wsr_conn *conn);
 
+/* The deflate_timer has expired: streams that have rested give their memory back. */
+void wsr_conn_rest_deflate(struct wsr_conn_host *host);
 /* Turn all that rest on again that can go on. */
 void wsr_conn_resume_resting(struct wsr_conn_host *host);
 /* Give the kernel what was queued in this turn. */

@@ -20,6 +20,7 @@ enum wsr_conn_mark {
     MARK_CLOSE_LEFT = 1u << 9,      /* our Close was taken by the kernel */
     MARK_BEHIND = 1u << 10,         /* receiving rests for the consumer, and was counted as doing so */
     MARK_FAILED = 1u << 11,         /* the conn ends by a failure, which is in conn->end */
+    MARK_DEFLATES = 1u << 12,       /* permessage-deflate was agreed on: host->deflate_slots has its streams */
     MARK_TOLD = 1u << 7             /* in DRAINING: the end was told, a list still holds the conn */
 };
 

@@ -1,4 +1,5 @@
 /* What comes in: bytes to the session, its events to the application or to where they are answered. */
+#include "conn_deflate.h"
 #include "conn_inner.h"
 #include "conn_tls.h"
 
@@ -147,6 +148,9 @@ static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *even
     if (c->tls != NULL)
         wsr_tls_end_handshake(&c->tls->tls);
     wsr_conn_enter(c, WSR_CONN_OPEN);
+    if (event->agreement.has_deflate)
+        wsr_conn_start_deflate(c, &event->agreement.deflate);
+    c->host->sessions.deflate = wsr_conn_deflate(c);
     wsr_conn_count(&c->host->counts.sockets_opened, 1);
     wsr_deliver_plain(&c->host->deliver, wsr_conn_socket(c), WSR_EVENT_OPEN);
 }
@@ -287,6 +291,7 @@ static bool feed(struct wsr_conn *c, struct wsr_loan *buffer)
     const uint8_t *bytes = wsr_pool_bytes(buffer);
     c->host->parsing = c;
     c->host->parsing_buffer = buffer;
+    c->host->sessions.deflate = wsr_conn_deflate(c);
     feed_run(c, buffer);
     while (buffer->parsed < buffer->filled && wsr_conn_is_reading(c)) {
         if (WSR_UNLIKELY(is_paused(c)))
@@ -331,6 +336,8 @@ bool wsr_conn_parse(struct wsr_conn *c, struct wsr_loan *buffer)
     uint64_t bytes = wsr_conn_number(&deliver->messages_bytes);
     uint64_t copied = wsr_conn_number(&deliver->copied);
     bool is_done = feed(c, buffer);
+    if (WSR_UNLIKELY(c->marks & MARK_DEFLATES))
+        wsr_conn_use_deflate(c);
     count_delivered(&link->counts, deliver, messages, bytes, copied);
     return is_done;
 }

@@ -81,6 +81,8 @@ static bool gather(struct wsr_conn *c, struct wsr_chunk *message, uint32_t paylo
 {
     if (wsr_queue_is_empty(&c->queue) || message->next != NULL || message->used > WSR_QUEUE_GATHER_MAX)
         return false;
+    if (message->frame_bytes == WSR_CHUNK_DEFLATED)
+        return false;                       /* its frame does not tell what it stands for */
     assert(message->frame_bytes == 0);      /* several frames are several chunks, see wsr_fragment_take() */
     struct wsr_chunk *end = wsr_queue_open_end(&c->queue, c->host->slab, message->used);
     if (end == NULL)

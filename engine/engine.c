@@ -21,6 +21,8 @@
 #define NAPI_US_MAX 1000000u
 #define BUFFERS_MAX 32768u
 #define INTERIM_ANSWERS_MAX 16u
+#define DEFLATE_MIN_BYTES 64u               /* below that the block's own bytes eat what is won */
+#define DEFLATE_ALONE_MIN_BYTES 1024u       /* without a context before it little is won; as npm ws */
 
 /* ---- Options ---- */
 
@@ -53,6 +55,8 @@ static void fill_defaults(struct wsr_engine_options *o)
     default_u64(&o->open_timeout_ns, 30 * WSR_NS_PER_S);
     default_u64(&o->close_timeout_ns, 30 * WSR_NS_PER_S);
     default_u64(&o->fin_timeout_ns, 2 * WSR_NS_PER_S);
+    default_u32(&o->deflate_level, WSR_DEFLATE_LEVEL_DEFAULT);
+    default_u64(&o->deflate_idle_ns, 30 * WSR_NS_PER_S);
     default_u32(&o->batch_count, 1);
     if (o->batch_count > 1)
         default_u64(&o->batch_ns, 50000);
@@ -97,8 +101,18 @@ static int check_options(const struct wsr_engine_options *o)
         return wsr_error_set(WSR_ERR_ARGUMENT, "buffer_bytes %u is not within 256 and 1,048,576", o->buffer_bytes);
     if (o->sockets_max > 1u << 24)
         return wsr_error_set(WSR_ERR_ARGUMENT, "sockets_max %u is over 16,777,216", o->sockets_max);
+    if (o->deflate_level > WSR_DEFLATE_LEVEL_MAX)
+        return wsr_error_set(WSR_ERR_ARGUMENT, "deflate_level %u is over 9", o->deflate_level);
     int rc = check_waiting(o);
     return rc != 0 ? rc : wsr_engine_check_tls(o);
+}
+
+/* What the engine's option says, or @otherwise. */
+static uint64_t deflate_min_bytes(const struct wsr_engine_options *o, uint64_t otherwise)
+{
+    if (o->deflate_min_bytes == UINT32_MAX)
+        return UINT64_MAX;
+    return o->deflate_min_bytes != 0 ? o->deflate_min_bytes : otherwise;
 }
 
 static void worker_options(struct wsr_worker_options *out, const struct wsr_engine_options *o)
@@ -108,6 +122,9 @@ static void worker_options(struct wsr_worker_options *out, const struct wsr_engi
         .spin_ns = o->spin_ns, .send_pool_bytes = o->send_pool_bytes, .open_timeout_ns = o->open_timeout_ns,
         .close_timeout_ns = o->close_timeout_ns, .fin_timeout_ns = o->fin_timeout_ns,
         .send_queue_max_bytes = o->send_queue_max_bytes, .tls_records = o->tls_records,
+        .deflate_level = (int)o->deflate_level, .deflate_idle_ns = o->deflate_idle_ns,
+        .deflate_min_bytes = deflate_min_bytes(o, DEFLATE_MIN_BYTES),
+        .deflate_alone_min_bytes = deflate_min_bytes(o, DEFLATE_ALONE_MIN_BYTES),
         .pool = { .buffers_count = o->buffers_count, .buffer_bytes = o->buffer_bytes,
                   .loan_max_bytes = o->loan_max_bytes },
         .limits = { .message_max_bytes = o->message_max_bytes, .fragments_max = o->fragments_max,
@@ -345,6 +362,18 @@ static uint64_t load(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+static void add_deflate(struct wsr_engine_statistics *s, const struct wsr_deflate_shared *deflate)
+{
+    s->deflate_messages_sent += load(&deflate->deflated);
+    s->deflate_sent_bytes += load(&deflate->deflated_bytes);
+    s->deflate_sent_wire_bytes += load(&deflate->deflated_wire_bytes);
+    s->deflate_given_up += load(&deflate->not_deflated);
+    s->deflate_messages_received += load(&deflate->inflated);
+    s->deflate_received_bytes += load(&deflate->inflated_bytes);
+    s->deflate_received_wire_bytes += load(&deflate->inflated_wire_bytes);
+    s->deflate_memory_bytes += load(&deflate->memory_bytes);
+}
+
 static void add_worker(struct wsr_engine_statistics *s, const struct wsr_worker *w)
 {
     const struct wsr_conn_counts *counts = &w->host.counts;
@@ -380,6 +409,7 @@ static void add_worker(struct wsr_engine_statistics *s, const struct wsr_worker 
     s->tls_library += load(&counts->tls_library);
     s->tls_kernel += load(&counts->tls_kernel);
     s->tls_direct += load(&counts->tls_direct);
+    add_deflate(s, &w->host.deflate);
 }
 
 int wsr_engine_statistics(struct wsr_engine *engine, struct wsr_engine_statistics *out)

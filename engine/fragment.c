@@ -1,6 +1,8 @@
 /* Cutting messages into frames. */
 #include "fragment.h"
 
+#include "simd/simd.h"
+
 /* Frames of one chunk together, when several fit: a chunk of the middle class, so that a Pong finds a frame boundary
  * soon, and as many of them as that class has. */
 #define FRAMES_BYTES 4000u
@@ -56,4 +58,56 @@ struct wsr_chunk *wsr_fragment_take(const struct wsr_fragment_cut *cut, struct w
 fail:
     wsr_slab_give_all(slab, first);
     return NULL;
+}
+
+/* Where the next byte of a message goes, and how it is masked. */
+struct writer {
+    struct wsr_chunk *chunk;
+    const struct wsr_fragment_source *source;
+    struct wsr_bytes bytes;          /* read and not yet written */
+    const struct wsr_simd *simd;
+};
+
+static void write_frame(struct writer *w, uint8_t head, uint64_t len)
+{
+    uint8_t key[4] = { 0 };
+    unsigned phase = 0;
+    if (w->source->entropy != NULL)
+        wsr_entropy_take(w->source->entropy, key, sizeof key);
+    size_t head_bytes = wsr_frame_write(w->chunk->data + w->chunk->used, head, len, key);
+    w->chunk->used += (uint32_t)head_bytes;
+    w->chunk->overhead = (uint32_t)head_bytes;
+    while (len > 0) {
+        size_t room = wsr_slab_room(w->chunk) - w->chunk->used;
+        if (room == 0) {
+            w->chunk = w->chunk->next;
+            continue;
+        }
+        if (w->bytes.len == 0)
+            w->bytes = w->source->read(w->source->reader);
+        size_t count = w->bytes.len < room ? w->bytes.len : room;
+        if (count > len)
+            count = (size_t)len;
+        w->simd->mask_copy(w->chunk->data + w->chunk->used, w->bytes.data, count, key, phase);
+        w->chunk->used += (uint32_t)count;
+        phase = (unsigned)((phase + count) & 3);
+        w->bytes = wsr_bytes_of(w->bytes.data + count, w->bytes.len - count);
+        len -= count;
+    }
+}
+
+void wsr_fragment_write(struct wsr_chunk *chunk, const struct wsr_fragment_cut *cut, uint8_t first,
+                        const struct wsr_fragment_source *source)
+{
+    struct writer w = { .chunk = chunk, .source = source, .simd = wsr_simd() };
+    uint8_t head = first;
+    for (uint64_t i = 0; i + 1 < cut->frames_count; i++) {
+        if (i > 0 && i % cut->together_count == 0)
+            w.chunk = w.chunk->next;
+        write_frame(&w, head, cut->payload_bytes);
+        head = WSR_OPCODE_CONTINUATION;
+    }
+    if (cut->frames_count > 1)
+        w.chunk = w.chunk->next;
+    write_frame(&w, (uint8_t)(WSR_FRAME_FIN | head), cut->last_bytes);
 }

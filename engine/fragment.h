@@ -2,6 +2,7 @@
 #ifndef WSR_FRAGMENT_H
 #define WSR_FRAGMENT_H
 
+#include "entropy.h"
 #include "frame.h"
 #include "slab.h"
 
@@ -21,5 +22,17 @@ bool wsr_fragment_fits(const struct wsr_fragment_cut *cut, const struct wsr_slab
 /* Chunks for all frames, each run of them that shares one, or needs several, beginning where a frame begins. NULL when
  * @slab is exhausted. */
 struct wsr_chunk *wsr_fragment_take(const struct wsr_fragment_cut *cut, struct wsr_slab *slab);
+
+/* Where the payload comes from, and the keys that mask it. */
+struct wsr_fragment_source {
+    struct wsr_bytes (*read)(void *reader);      /* the next bytes; of length 0 when there are no more */
+    void *reader;
+    struct wsr_entropy *entropy;                 /* NULL = keys of zeros */
+};
+
+/* Fill @chunk and those behind it, as wsr_fragment_take() has given them for @cut, with the frames of a message: the
+ * only copy of its payload, masked on the way. @first is of the first frame: its opcode, and RSV bits in place. */
+void wsr_fragment_write(struct wsr_chunk *chunk, const struct wsr_fragment_cut *cut, uint8_t first,
+                        const struct wsr_fragment_source *source);
 
 #endif

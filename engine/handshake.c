@@ -9,9 +9,6 @@
 
 static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";    /* RFC 6455 1.3 */
 
-/* The one extension that is ever offered (RFC 7692). Its name is compared exactly. */
-static const char deflate_name[] = "permessage-deflate";
-
 static int refuse(struct wsr_fault *why, size_t at, const char *text)
 {
     *why = (struct wsr_fault){ at, text };
@@ -237,7 +234,7 @@ size_t wsr_handshake_write_request(char *out, size_t capacity, const struct wsr_
     return r.used;
 }
 
-/* ---- Lists and extensions ---- */
+/* ---- Lists ---- */
 
 static bool is_blank(uint8_t c)
 {
@@ -265,64 +262,6 @@ static bool take(struct wsr_bytes *rest, char c)
     skip(rest, 1);
     skip_blanks(rest);
     return true;
-}
-
-static bool take_token(struct wsr_bytes *rest, struct wsr_bytes *token)
-{
-    size_t len = 0;
-    while (len < rest->len && wsr_http_is_token(wsr_bytes_of(rest->data + len, 1)))
-        len++;
-    *token = wsr_bytes_of(rest->data, len);
-    skip(rest, len);
-    return len > 0;
-}
-
-/* A quoted string whose text, after unescaping, is a token (RFC 6455 9.1). *inside is the text between the quotes. */
-static bool take_quoted(struct wsr_bytes *rest, struct wsr_bytes *inside)
-{
-    size_t at = 1;
-    for (; at < rest->len && rest->data[at] != '"'; at++) {
-        if (rest->data[at] == '\\' && ++at == rest->len)
-            return false;
-        if (!wsr_http_is_token(wsr_bytes_of(rest->data + at, 1)))
-            return false;
-    }
-    if (at >= rest->len || at == 1)
-        return false;
-    *inside = wsr_bytes_of(rest->data + 1, at - 1);
-    skip(rest, at + 1);
-    return true;
-}
-
-/* An element of Sec-WebSocket-Extensions: its name, and its parameters from the first ";" on, checked by the grammar.
- * */
-struct extension {
-    struct wsr_bytes name;
-    struct wsr_bytes parameters;
-};
-
-/* Take the next element off *rest, with the comma behind it. Returns false when the text breaks the grammar of RFC
- * 6455 9.1, to which empty elements, and a comma or a semicolon at the end, do not belong. */
-static bool take_extension(struct wsr_bytes *rest, struct extension *out)
-{
-    struct wsr_bytes name;
-    struct wsr_bytes value;
-    if (!take_token(rest, &out->name))
-        return false;
-    const uint8_t *begin = rest->data;
-    while (take(rest, ';')) {
-        if (!take_token(rest, &name))
-            return false;
-        if (!take(rest, '='))
-            continue;
-        bool quoted = rest->len > 0 && rest->data[0] == '"';
-        if (quoted ? !take_quoted(rest, &value) : !take_token(rest, &value))
-            return false;
-    }
-    out->parameters = wsr_bytes_of(begin, (size_t)(rest->data - begin));
-    if (take(rest, ','))
-        return rest->len > 0;
-    return rest->len == 0;
 }
 
 /* Is @token among the comma-separated elements of @list, whatever its case? */
@@ -397,28 +336,32 @@ static struct answer gather(struct wsr_bytes fields)
     return a;
 }
 
-/* RESP-08. What the parameters of an offered extension mean is its own module's to judge. */
-static const char *extensions_fault(const struct single *field, bool offered)
+/* RESP-08, PMD-24 to PMD-27. On NULL, *out says what was agreed on, if anything. */
+static const char *extensions_fault(struct wsr_handshake_agreement *out, const struct single *field,
+                                    const struct wsr_deflate_offers *offers)
 {
     if (field->count == 0)
         return NULL;
     if (field->count > 1)
         return "Sec-WebSocket-Extensions stands twice in the answer: it may stand once";
     struct wsr_bytes rest = field->value;
+    struct wsr_extension first = { 0 };
     size_t count = 0;
-    bool known = offered;
+    bool known = offers->count > 0;
     do {
-        struct extension element;
-        if (!take_extension(&rest, &element))
+        struct wsr_extension element;
+        if (!wsr_extension_take(&rest, &element))
             return "Sec-WebSocket-Extensions in the answer does not follow the grammar of RFC 6455 9.1";
-        known = known && wsr_bytes_equal(element.name, wsr_bytes_of_string(deflate_name));
-        count++;
+        known = known && wsr_bytes_equal(element.name, wsr_bytes_of_string(WSR_DEFLATE_NAME));
+        if (count++ == 0)
+            first = element;
     } while (rest.len > 0);
     if (!known)
         return "the answer names an extension that was not offered: the server may only choose from the offer";
     if (count > 1)
         return "the answer names the same extension twice";
-    return NULL;
+    out->has_deflate = true;
+    return wsr_deflate_offer_judge(&out->deflate, first.parameters, offers);
 }
 
 /* RESP-04: the Standard wants an agreed protocol whenever any was offered. It is judged before all other headers. */
@@ -465,16 +408,16 @@ int wsr_handshake_check_answer(struct wsr_handshake_agreement *out, const struct
     if (answer->status != 101)
         return refuse(why, 0, "the server did not upgrade: the status must be 101 Switching Protocols");
     struct answer a = gather(answer->fields);
+    struct wsr_handshake_agreement agreed = { .protocol = a.protocol.value, .extensions = a.extensions.value };
     const char *fault = missing_protocol_fault(&a.protocol, offer->protocols);
     if (!fault)
         fault = upgrade_fault(&a, offer->accept);
     if (!fault)
-        fault = extensions_fault(&a.extensions, offer->extensions);
+        fault = extensions_fault(&agreed, &a.extensions, &offer->deflate);
     if (!fault)
         fault = unknown_protocol_fault(&a.protocol, offer->protocols);
     if (fault)
         return refuse(why, 0, fault);
-    out->protocol = a.protocol.value;
-    out->extensions = a.extensions.value;
+    *out = agreed;
     return 0;
 }

@@ -3,6 +3,7 @@
 #define WSR_HANDSHAKE_H
 
 #include "base.h"
+#include "deflate_offer.h"
 #include "http.h"
 #include "url.h"
 
@@ -52,13 +53,14 @@ size_t wsr_handshake_write_basic(char *out, size_t capacity, struct wsr_bytes us
 struct wsr_handshake_offer {
     char accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
     struct wsr_bytes protocols;           /* as sent: joined by ", "; empty = none */
-    bool extensions;                      /* whether any extension was offered */
+    struct wsr_deflate_offers deflate;    /* as sent */
 };
 
-/* Views into the answer's bytes; empty when absent. */
 struct wsr_handshake_agreement {
-    struct wsr_bytes protocol;
+    struct wsr_bytes protocol;            /* view into the answer's bytes, empty when absent; so the next */
     struct wsr_bytes extensions;
+    struct wsr_deflate_agreed deflate;
+    bool has_deflate;                     /* messages may be compressed, as deflate says */
 };
 
 /*

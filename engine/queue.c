@@ -195,6 +195,8 @@ static uint64_t payload_before(const struct wsr_chunk *chunk, uint32_t bytes)
         uint32_t end, overhead;
         return bytes == chunk->used ? bytes - chunk->overhead : walk_gathered(chunk, bytes, &end, &overhead);
     }
+    if (chunk->frame_bytes == WSR_CHUNK_DEFLATED)
+        return bytes == chunk->used ? chunk->overhead : 0;
     uint32_t frames = chunk->frame_bytes != 0 ? bytes / chunk->frame_bytes : 0;
     uint32_t rest = bytes - frames * chunk->frame_bytes;
     uint64_t payload = (uint64_t)frames * (chunk->frame_bytes - chunk->overhead);

@@ -18,6 +18,7 @@ struct source {
     const struct wsr_blob *blob;     /* when not NULL */
     uint64_t len;
     bool is_checked;                 /* known to be UTF-8, or binary */
+    bool is_plain;                   /* not to be compressed */
 };
 
 /* A walk over a source. */
@@ -37,8 +38,9 @@ static void start_reading(struct reader *reader, const struct source *source)
 }
 
 /* The next bytes, of length 0 when there are no more. */
-static struct wsr_bytes read_on(struct reader *reader)
+static struct wsr_bytes read_on(void *context)
 {
+    struct reader *reader = context;
     if (reader->is_blob)
         return wsr_blob_next(&reader->walk);
     while (reader->part < reader->end && reader->part->iov_len == 0)
@@ -93,62 +95,20 @@ static bool count_sent(struct wsr_socket *socket, uint64_t len)
     return true;
 }
 
-/* Where the next byte of a message goes, and how it is masked. */
-struct writer {
-    struct wsr_chunk *chunk;
-    struct reader reader;
-    struct wsr_bytes bytes;          /* read and not yet written */
-    const struct wsr_simd *simd;
-};
-
-/* One frame of @len bytes: the only copy of the payload, masked on the way. */
-static void write_frame(struct writer *w, uint8_t head, uint64_t len)
-{
-    uint8_t key[4];
-    unsigned phase = 0;
-    wsr_socket_mask_key(key);
-    size_t head_bytes = wsr_frame_write(w->chunk->data + w->chunk->used, head, len, key);
-    w->chunk->used += (uint32_t)head_bytes;
-    w->chunk->overhead = (uint32_t)head_bytes;
-    while (len > 0) {
-        size_t room = wsr_slab_room(w->chunk) - w->chunk->used;
-        if (room == 0) {
-            w->chunk = w->chunk->next;
-            continue;
-        }
-        if (w->bytes.len == 0)
-            w->bytes = read_on(&w->reader);
-        size_t count = w->bytes.len < room ? w->bytes.len : room;
-        if (count > len)
-            count = (size_t)len;
-        w->simd->mask_copy(w->chunk->data + w->chunk->used, w->bytes.data, count, key, phase);
-        w->chunk->used += (uint32_t)count;
-        phase = (unsigned)((phase + count) & 3);
-        w->bytes = wsr_bytes_of(w->bytes.data + count, w->bytes.len - count);
-        len -= count;
-    }
-}
-
 static uint8_t opcode_of(enum wsr_kind kind)
 {
     return kind == WSR_TEXT ? WSR_OPCODE_TEXT : WSR_OPCODE_BINARY;
 }
 
+/* @is_plain: what is to be compressed is masked by whoever does that, or gives it up. */
 static void write_message(struct wsr_chunk *chunk, enum wsr_kind kind, const struct source *source,
-                          const struct wsr_fragment_cut *cut)
+                          const struct wsr_fragment_cut *cut, bool is_plain)
 {
-    struct writer w = { .chunk = chunk, .simd = wsr_simd() };
-    uint8_t opcode = opcode_of(kind);
-    start_reading(&w.reader, source);
-    for (uint64_t i = 0; i + 1 < cut->frames_count; i++) {
-        if (i > 0 && i % cut->together_count == 0)
-            w.chunk = w.chunk->next;
-        write_frame(&w, opcode, cut->payload_bytes);
-        opcode = WSR_OPCODE_CONTINUATION;
-    }
-    if (cut->frames_count > 1)
-        w.chunk = w.chunk->next;
-    write_frame(&w, (uint8_t)(WSR_FRAME_FIN | opcode), cut->last_bytes);
+    struct reader reader;
+    const struct wsr_fragment_source from = { .read = read_on, .reader = &reader,
+                                              .entropy = is_plain ? NULL : wsr_socket_entropy() };
+    start_reading(&reader, source);
+    wsr_fragment_write(chunk, cut, opcode_of(kind), &from);
 }
 
 static int refuse_for_slab(struct wsr_socket *socket, uint64_t len)
@@ -194,6 +154,13 @@ static bool is_at_hand(const struct wsr_socket *socket)
            wsr_conn_takes_messages(socket->link.conn);
 }
 
+/* Is it worth trying? Small messages without a context before them are not. */
+static bool wants_deflate(const struct wsr_socket *socket, const struct source *source)
+{
+    return socket->link.deflates != WSR_LINK_DEFLATES_NOT && !source->is_plain &&
+           source->len >= socket->worker->host.deflate_min_bytes[socket->link.deflates];
+}
+
 static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const struct source *source)
 {
     struct wsr_slab *slab = socket->worker->host.slab;
@@ -202,8 +169,8 @@ static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const st
         return wsr_error_set(WSR_ERR_ARGUMENT, "a message of %llu bytes can never fit the send queue; raise "
                              "send_queue_max_bytes and send_pool_bytes, or fragment_bytes",
                              (unsigned long long)source->len);
-    bool at_hand = is_at_hand(socket);
-    bool is_simple = source->parts_count == 1 && cut.frames_count == 1;
+    bool at_hand = is_at_hand(socket), is_deflated = wants_deflate(socket, source);
+    bool is_simple = source->parts_count == 1 && cut.frames_count == 1 && !is_deflated;
     if (at_hand && is_simple && source->len + WSR_FRAME_HEAD_MAX <= WSR_QUEUE_GATHER_MAX)
         return write_in_place(socket, kind, source->parts);
     struct wsr_chunk *first = wsr_fragment_take(&cut, slab);
@@ -213,13 +180,13 @@ static int queue_message(struct wsr_socket *socket, enum wsr_kind kind, const st
         wsr_slab_give_all(slab, first);
         return refuse_for_cap(socket, source->len);
     }
-    write_message(first, kind, source, &cut);
+    write_message(first, kind, source, &cut, is_deflated);
     if (at_hand) {
-        wsr_conn_send(socket->link.conn, first);
+        (is_deflated ? wsr_conn_send_deflated : wsr_conn_send)(socket->link.conn, first);
         return 0;
     }
     first->command.subject = &socket->link;
-    first->command.kind = WSR_COMMAND_SEND;
+    first->command.kind = is_deflated ? WSR_COMMAND_SEND_DEFLATED : WSR_COMMAND_SEND;
     wsr_worker_push(socket->worker, &first->command);
     return 0;
 }
@@ -241,11 +208,20 @@ static int send_source(struct wsr_socket *socket, enum wsr_kind kind, const stru
     return queue_message(socket, kind, source);
 }
 
+/* Take from *kind what it says about compressing. Returns false when it is no kind that can be sent. */
+static bool take_kind(enum wsr_kind *kind, bool *is_plain)
+{
+    *is_plain = *kind == WSR_TEXT_UNCOMPRESSED || *kind == WSR_BINARY_UNCOMPRESSED;
+    if (*is_plain)
+        *kind = *kind == WSR_TEXT_UNCOMPRESSED ? WSR_TEXT : WSR_BINARY;
+    return *kind == WSR_TEXT || *kind == WSR_BINARY;
+}
+
 int wsr_send_gather(struct wsr_socket *socket, enum wsr_kind kind, const struct iovec *parts, size_t parts_count)
 {
-    if (socket == NULL || (kind != WSR_TEXT && kind != WSR_BINARY) || (parts == NULL && parts_count > 0))
-        return wsr_error_set(WSR_ERR_ARGUMENT, "a message needs a socket, WSR_TEXT or WSR_BINARY, and its bytes");
     struct source source = { .parts = parts, .parts_count = parts_count };
+    if (socket == NULL || !take_kind(&kind, &source.is_plain) || (parts == NULL && parts_count > 0))
+        return wsr_error_set(WSR_ERR_ARGUMENT, "a message needs a socket, WSR_TEXT or WSR_BINARY, and its bytes");
     for (size_t i = 0; i < parts_count; i++) {
         if ((parts[i].iov_base == NULL && parts[i].iov_len > 0) || parts[i].iov_len > INT64_MAX - source.len)
             return wsr_error_set(WSR_ERR_ARGUMENT, "part %zu of the message is NULL or too long", i);
@@ -256,9 +232,10 @@ int wsr_send_gather(struct wsr_socket *socket, enum wsr_kind kind, const struct 
 
 int wsr_send_blob(struct wsr_socket *socket, enum wsr_kind kind, const struct wsr_blob *blob)
 {
-    if (socket == NULL || (kind != WSR_TEXT && kind != WSR_BINARY) || blob == NULL)
+    struct source source = { .blob = blob };
+    if (socket == NULL || !take_kind(&kind, &source.is_plain) || blob == NULL)
         return wsr_error_set(WSR_ERR_ARGUMENT, "a message needs a socket, WSR_TEXT or WSR_BINARY, and its blob");
-    const struct source source = { .blob = blob, .len = wsr_blob_size(blob) };
+    source.len = wsr_blob_size(blob);
     return send_source(socket, kind, &source);
 }
 
@@ -266,9 +243,11 @@ int wsr_send_template(struct wsr_socket *socket, const struct wsr_template *prep
 {
     if (socket == NULL || prepared == NULL)
         return wsr_error_set(WSR_ERR_ARGUMENT, "a template is sent to a socket; one of the two is NULL");
-    const struct source source = { .parts = &prepared->part, .parts_count = 1, .len = prepared->part.iov_len,
-                                   .is_checked = true };
-    return send_source(socket, prepared->kind, &source);
+    struct source source = { .parts = &prepared->part, .parts_count = 1, .len = prepared->part.iov_len,
+                             .is_checked = true };
+    enum wsr_kind kind = prepared->kind;
+    (void)take_kind(&kind, &source.is_plain);
+    return send_source(socket, kind, &source);
 }
 
 int wsr_send(struct wsr_socket *socket, enum wsr_kind kind, const void *data, size_t len)

@@ -9,6 +9,13 @@
  * second block, and a peer gains nothing by announcing more (RECV-15). */
 #define BLOCK_FIRST_BYTES 1024
 
+/* Of a compressed message, beyond the eighth: the blocks of a little one. */
+#define DEFLATED_SLACK_BYTES 64
+
+/* The first block for a message that is inflated: so many times what has come of it. */
+#define INFLATED_FIRST_TIMES 4
+#define INFLATED_FIRST_BYTES 512
+
 #define STATE_BIT(name) (1u << WSR_SESSION_##name)
 
 /* UPGRADING -> OPEN -> CLOSE_SENT or CLOSE_RECEIVED or FAILED -> CLOSED; UPGRADING -> REFUSED. */
@@ -65,7 +72,7 @@ static void drop_assembly(struct wsr_session *s)
     s->assembly_used = 0;
     s->assembly_capacity = 0;
     s->message_kind = 0;
-    s->in_pieces = false;
+    s->gathering = WSR_SESSION_IN_BLOCK;
 }
 
 static size_t larger_of(size_t a, size_t b)
@@ -216,6 +223,18 @@ static size_t take_answer(struct wsr_session *s, const uint8_t *in, size_t len, 
 
 /* ---- Policy: is this legal now? ---------------------------------------------------------------- */
 
+/* What is compressed may be larger than what it stands for, but not by much: an eighth more is what a compressor that
+ * codes each byte in nine bits makes of it, and blocks without contents have no end (PMD-47). */
+static struct breach judge_deflated_bytes(const struct wsr_session *s, uint64_t more, bool is_first)
+{
+    uint64_t most = s->shared->limits.message_max_bytes;
+    uint64_t slack = most / 8 + DEFLATED_SLACK_BYTES;
+    most = most <= UINT64_MAX - slack ? most + slack : UINT64_MAX;
+    if (more > most - (is_first ? 0 : s->shared->deflate->wire_bytes))
+        return breach_of(WSR_CLOSE_TOO_BIG, "a compressed message takes more bytes than message_max_bytes allows");
+    return no_breach;
+}
+
 /* RFC 6455 5.4, and the limits of 10.4. A frame's length is judged before any of its payload is kept (RECV-05). */
 static struct breach judge_data_frame(const struct wsr_session *s, const struct wsr_frame *frame)
 {
@@ -226,15 +245,30 @@ static struct breach judge_data_frame(const struct wsr_session *s, const struct 
         return breach_of(WSR_CLOSE_PROTOCOL, "a continuation frame continues no message (RFC 6455 5.4)");
     if ((is_first ? 0 : s->fragments_count) >= s->shared->limits.fragments_max)
         return breach_of(WSR_CLOSE_POLICY, "a message has more frames than fragments_max allows");
+    if (is_first ? frame->rsv != 0 : s->gathering == WSR_SESSION_INFLATED)
+        return judge_deflated_bytes(s, frame->payload_bytes, is_first);
     if (frame->payload_bytes > s->shared->limits.message_max_bytes - s->assembly_used)
         return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows");
     return no_breach;
 }
 
+/* RFC 7692 6: the first frame of a message says whether it is compressed. PMD-40. */
+static struct breach judge_rsv1(const struct wsr_session *s, const struct wsr_frame *frame)
+{
+    if (s->shared->deflate == NULL)
+        return breach_of(WSR_CLOSE_PROTOCOL, "a frame has RSV1 set, but no extension is in use (RFC 6455 5.2)");
+    if (wsr_frame_is_control(frame->opcode))
+        return breach_of(WSR_CLOSE_PROTOCOL, "a control frame has RSV1 set: it is never compressed (RFC 7692 6.1)");
+    if (frame->opcode == WSR_OPCODE_CONTINUATION)
+        return breach_of(WSR_CLOSE_PROTOCOL, "a continuation frame has RSV1 set: the first frame may (RFC 7692 6.1)");
+    return no_breach;
+}
+
 static struct breach judge_frame(const struct wsr_session *s, const struct wsr_frame *frame)
 {
-    if (frame->rsv != 0)
-        return breach_of(WSR_CLOSE_PROTOCOL, "a frame has RSV1 set, but no extension is in use (RFC 6455 5.2)");
+    struct breach breach = frame->rsv != 0 ? judge_rsv1(s, frame) : no_breach;
+    if (breach.text != NULL)
+        return breach;
     if (frame->masked)
         return breach_of(WSR_CLOSE_PROTOCOL, "the server masked a frame (RFC 6455 5.1)");
     return wsr_frame_is_control(frame->opcode) ? no_breach : judge_data_frame(s, frame);
@@ -285,6 +319,10 @@ static void begin_frame(struct wsr_session *s, const struct wsr_frame *frame)
         assert(s->utf8_state == 0);                 /* no text ends inside a sequence, see judge_text() */
         s->message_kind = frame->opcode;
         s->fragments_count = 0;
+        if (frame->rsv != 0) {
+            s->gathering = WSR_SESSION_INFLATED;
+            s->shared->deflate->wire_bytes = 0;
+        }
     }
     s->fragments_count++;
 }
@@ -325,7 +363,7 @@ static void deliver(struct wsr_session *s, struct wsr_bytes data, struct wsr_ses
     event->kind = s->message_kind;
     event->data = data;
     if (s->assembly != NULL)
-        event->data = wsr_bytes_of(s->in_pieces ? NULL : s->assembly, s->assembly_used);
+        event->data = wsr_bytes_of(s->gathering == WSR_SESSION_IN_PIECES ? NULL : s->assembly, s->assembly_used);
     event->block = s->assembly;
     s->assembly = NULL;
     drop_assembly(s);
@@ -337,9 +375,10 @@ static bool keep(struct wsr_session *s, struct wsr_bytes piece)
     const struct wsr_session_shared *shared = s->shared;
     const struct wsr_session_memory *memory = shared->memory;
     uint64_t most = s->fin ? s->assembly_used + piece.len + s->frame_left : shared->limits.message_max_bytes;
-    if (s->assembly == NULL && piece.len > 0 && s->message_kind == WSR_BINARY && memory->stays_in_pieces != NULL)
-        s->in_pieces = memory->stays_in_pieces(shared->memory_context);
-    if (!s->in_pieces)
+    if (s->assembly == NULL && piece.len > 0 && s->message_kind == WSR_BINARY && memory->stays_in_pieces != NULL &&
+        memory->stays_in_pieces(shared->memory_context))
+        s->gathering = WSR_SESSION_IN_PIECES;
+    if (s->gathering != WSR_SESSION_IN_PIECES)
         return append(s, &s->assembly, &s->assembly_capacity, &s->assembly_used, piece, most);
     if (piece.len == 0)
         return true;
@@ -349,6 +388,77 @@ static bool keep(struct wsr_session *s, struct wsr_bytes piece)
     s->assembly = list;
     s->assembly_used += piece.len;
     return true;
+}
+
+/* ---- Compressed messages ---- */
+
+/* Room behind what was inflated so far; one byte beyond the limit shows that it is passed (PMD-47). Grows with what has
+ * come, never by what is announced (RECV-15). Returns false without memory. */
+static bool make_room(struct wsr_session *s, size_t piece_bytes)
+{
+    const struct wsr_session_shared *shared = s->shared;
+    uint64_t most = shared->limits.message_max_bytes;
+    most += most < UINT64_MAX;
+    if (s->assembly_used < s->assembly_capacity)
+        return true;
+    size_t wanted = 2 * s->assembly_capacity;
+    if (s->assembly == NULL)
+        wanted = larger_of(INFLATED_FIRST_TIMES * piece_bytes, INFLATED_FIRST_BYTES);
+    uint8_t *grown = shared->memory->grow(shared->memory_context, s->assembly, s->assembly_used,
+                                          smaller_of(wanted, most), &s->assembly_capacity);
+    if (grown != NULL)
+        s->assembly = grown;
+    return grown != NULL;
+}
+
+/* Inflate more of the message, as long as there is room, and judge what was made. *@rc says how far that came. */
+static struct breach inflate_more(struct wsr_session *s, struct wsr_bytes *in, bool is_end, enum wsr_inflate *rc)
+{
+    size_t made;
+    *rc = WSR_INFLATE_MEMORY;
+    if (make_room(s, in->len)) {
+        uint8_t *to = s->assembly + s->assembly_used;
+        *rc = wsr_deflate_inflate(s->shared->deflate, in, is_end, to, s->assembly_capacity - s->assembly_used, &made);
+        s->assembly_used += made;
+        if (s->assembly_used > s->shared->limits.message_max_bytes)
+            return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows when inflated");
+        bool is_done = *rc == WSR_INFLATE_DONE;
+        struct breach breach = s->message_kind == WSR_TEXT ? judge_text(s, wsr_bytes_of(to, made), is_done) : no_breach;
+        if (breach.text != NULL)
+            return breach;
+    }
+    if (*rc == WSR_INFLATE_MEMORY)
+        return breach_of(WSR_CLOSE_INTERNAL, "no memory for a compressed message");
+    if (*rc == WSR_INFLATE_BAD)
+        return breach_of(WSR_CLOSE_NOT_UTF8, "a compressed message is not DEFLATE, or is cut off (RFC 7692 7.2.2)");
+    return no_breach;
+}
+
+/* The same as take_data() for a message that is compressed. One without any bytes is empty, and the inflater never sees
+ * it: the tail alone is no block, and would stay in the window's stream (PMD-49). */
+static void take_deflated(struct wsr_session *s, struct wsr_bytes piece, struct wsr_session_event *event)
+{
+    bool is_end = !s->in_frame && s->fin;
+    struct wsr_deflate *deflate = s->shared->deflate;
+    deflate->wire_bytes += piece.len;
+    enum wsr_inflate rc = WSR_INFLATE_FULL;
+    if (deflate->wire_bytes == 0)
+        rc = WSR_INFLATE_DONE;
+    else if (piece.len == 0 && !is_end)
+        rc = WSR_INFLATE_MORE;
+    while (rc == WSR_INFLATE_FULL) {
+        struct breach breach = inflate_more(s, &piece, is_end, &rc);
+        if (breach.text != NULL) {
+            fail(s, event, breach);
+            return;
+        }
+    }
+    if (!is_end)
+        return;
+    assert(rc == WSR_INFLATE_DONE);
+    if (s->assembly_used == 0)
+        release(s, &s->assembly);
+    deliver(s, wsr_bytes_of(NULL, 0), event);
 }
 
 /* @piece is the next of the current frame's payload, perhaps empty. */
@@ -425,6 +535,8 @@ static size_t take_payload(struct wsr_session *s, const uint8_t *in, size_t len,
     s->in_frame = s->frame_left > 0;
     if (wsr_frame_is_control(s->opcode))
         take_control_piece(s, piece, event);
+    else if (s->gathering == WSR_SESSION_INFLATED)
+        take_deflated(s, piece, event);
     else
         take_data(s, piece, event);
     return piece.len;

@@ -4,6 +4,7 @@
 #define WSR_SESSION_H
 
 #include "base.h"
+#include "deflate.h"
 #include "frame.h"
 #include "handshake.h"
 #include "simd/simd.h"
@@ -34,6 +35,9 @@ struct wsr_session_shared {
     struct wsr_session_limits limits;   /* all but interim_max at least 1 */
     const struct wsr_session_memory *memory;
     void *memory_context;
+    /* Of the session that is fed next, if permessage-deflate was agreed on; else NULL. Set by the owner, as it may be
+     * another one's each time. */
+    struct wsr_deflate *deflate;
     const struct wsr_simd *simd;        /* here because asking wsr_simd() costs as much as parsing a frame */
 };
 
@@ -71,6 +75,13 @@ struct wsr_session_event {
     const char *text;             /* FAILURE: static sentence */
 };
 
+/* How a message is gathered that does not come whole. */
+enum wsr_session_gathering {
+    WSR_SESSION_IN_BLOCK,         /* assembly is one block; so it is when there is none */
+    WSR_SESSION_IN_PIECES,        /* it is a list */
+    WSR_SESSION_INFLATED          /* one block, into which the message is inflated, also when it comes whole */
+};
+
 /* What only the upgrade needs; the caller may free it once the state is no longer UPGRADING. */
 struct wsr_session_upgrade {
     struct wsr_handshake_offer offer;
@@ -91,7 +102,7 @@ struct wsr_session {
     uint8_t gathered;                      /* bytes that came in pieces: in_frame in control, otherwise in head */
     bool in_frame;                         /* a header was parsed and its payload is not yet complete */
     bool fin;                              /* of the current frame */
-    bool in_pieces;                        /* assembly is a list; false when there is none */
+    uint8_t gathering;                     /* enum wsr_session_gathering of the message under way */
     bool is_lending;                       /* the last event points into lent; the next call gives it back */
     union {
         struct wsr_session_upgrade *upgrade;   /* in UPGRADING */

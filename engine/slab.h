@@ -10,6 +10,7 @@
 enum wsr_command_kind {
     WSR_COMMAND_LINK,            /* the link that the command lies in has wishes */
     WSR_COMMAND_SEND,            /* link; a chunk's command */
+    WSR_COMMAND_SEND_DEFLATED,   /* the same, masked with zeros, to be compressed if that helps */
     WSR_COMMAND_CLOSE,           /* link; a chunk's command: the Close frame */
     WSR_COMMAND_ABORT,           /* link; a chunk's command, without bytes: close() while connecting */
     WSR_COMMAND_PING,            /* link; a chunk's command, with the payload, not yet a frame */
@@ -37,7 +38,7 @@ struct wsr_chunk {
     uint32_t sent;                    /* of used, accepted by the kernel */
     uint32_t used;
     uint32_t overhead;                /* bytes at the front that are no payload */
-    /* several whole frames of so many bytes each, with overhead in front; 0 = one; or WSR_CHUNK_GATHERS */
+    /* several whole frames of so many bytes each, with overhead in front; 0 = one; or one of the two below */
     uint32_t frame_bytes;
     uint8_t size_class;
     bool starts_frame;                /* a control frame may stand before it; the first of a message does */
@@ -48,6 +49,8 @@ struct wsr_chunk {
 
 /* Whole messages of one frame each, of any lengths, which the frames themselves tell; overhead is that of all. */
 #define WSR_CHUNK_GATHERS UINT32_MAX
+/* A part of a compressed message; overhead is the payload that the message stands for in its last chunk, else 0. */
+#define WSR_CHUNK_DEFLATED (UINT32_MAX - 1)
 
 #define WSR_SLAB_CONTROL_MAX 192u     /* bytes that every chunk can hold */
 

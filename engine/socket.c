@@ -40,6 +40,11 @@ void wsr_socket_mask_key(uint8_t key[4])
     wsr_entropy_take(&entropy, key, 4);
 }
 
+struct wsr_entropy *wsr_socket_entropy(void)
+{
+    return &entropy;
+}
+
 /* ---- Opening ---- */
 
 /* What wsr_socket_open() gathers before there is a socket. */
@@ -232,6 +237,16 @@ static int plan_offer(struct plan *plan, const char *const *protocols, size_t pr
     return 0;
 }
 
+/* What is offered for compression. */
+static int plan_deflate(struct plan *plan)
+{
+    const char *offer = plan->options.deflate != NULL ? plan->options.deflate : WSR_DEFLATE_OFFER_DEFAULT;
+    struct wsr_fault why;
+    plan->options.deflate = offer;
+    int rc = wsr_deflate_offer_parse(&plan->opening->upgrade.offer.deflate, wsr_bytes_of_string(offer), &why);
+    return rc == 0 ? 0 : wsr_error_set(rc, "deflate, byte %zu: %s", why.at, why.text);
+}
+
 static int plan_request(struct plan *plan, const char *const *protocols, size_t protocols_count)
 {
     uint8_t nonce[16];
@@ -239,11 +254,15 @@ static int plan_request(struct plan *plan, const char *const *protocols, size_t 
     wsr_socket_random(nonce, sizeof nonce);
     wsr_handshake_key(key, nonce);
     struct wsr_opening *opening = plan->opening;
+    int rc = plan_deflate(plan);
+    if (rc != 0)
+        return rc;
     if (wsr_handshake_accept(opening->upgrade.offer.accept, key) != 0)
         return wsr_error_set(WSR_ERR_MEMORY, "no memory for the handshake's key");
     const struct wsr_handshake_request request = {
         .url = &plan->url, .protocols = protocols, .protocols_count = protocols_count,
-        .headers = plan->options.headers, .headers_count = plan->options.headers_count, .key = key,
+        .headers = plan->options.headers, .headers_count = plan->options.headers_count,
+        .extensions = wsr_bytes_of_string(plan->options.deflate), .key = key,
     };
     size_t bytes = wsr_handshake_write_request(NULL, 0, &request);
     opening->request = malloc(bytes);

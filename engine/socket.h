@@ -33,6 +33,8 @@ WSR_MUST_USE int wsr_socket_plan_tls(struct wsr_opening *opening, const struct w
 /* A nonce, or a mask key, for the calling thread. */
 void wsr_socket_random(void *out, size_t len);
 void wsr_socket_mask_key(uint8_t key[4]);
+/* The stream that these come from, the calling thread's own. */
+struct wsr_entropy *wsr_socket_entropy(void);
 /* Let bufferedAmount take note of a new turn, before it is read or grows. */
 void wsr_socket_note_turn(struct wsr_socket *socket);
 

@@ -7,10 +7,12 @@
 
 int wsr_template_create(struct wsr_template **prepared, enum wsr_kind kind, const void *data, size_t len)
 {
-    if (prepared == NULL || (kind != WSR_TEXT && kind != WSR_BINARY) || (data == NULL && len > 0))
+    bool is_text = kind == WSR_TEXT || kind == WSR_TEXT_UNCOMPRESSED;
+    bool is_binary = kind == WSR_BINARY || kind == WSR_BINARY_UNCOMPRESSED;
+    if (prepared == NULL || !(is_text || is_binary) || (data == NULL && len > 0))
         return wsr_error_set(WSR_ERR_ARGUMENT, "a template needs WSR_TEXT or WSR_BINARY, bytes, and a place for it");
     uint32_t state = 0;
-    if (kind == WSR_TEXT && len > 0 && (wsr_simd()->utf8(&state, data, len) < len || state != 0))
+    if (is_text && len > 0 && (wsr_simd()->utf8(&state, data, len) < len || state != 0))
         return wsr_error_set(WSR_ERR_INVALID_UTF8, "the text is not valid UTF-8; send it as WSR_BINARY, or encode it");
     struct wsr_template *made = NULL;
     if (len <= SIZE_MAX - sizeof *made - WSR_CACHE_LINE)

@@ -8,7 +8,7 @@
 
 /* Never changes, so any number of threads may send it at once. */
 struct wsr_template {
-    enum wsr_kind kind;                            /* WSR_TEXT: @payload is UTF-8 */
+    enum wsr_kind kind;                            /* text: payload is UTF-8 */
     struct iovec part;                             /* payload and its length, as sends take it */
     WSR_ALIGNED(WSR_CACHE_LINE) uint8_t payload[];
 };

@@ -197,6 +197,8 @@ static void run_chunk_command(struct wsr_worker *w, struct wsr_link *link, struc
     uint8_t kind = chunk->command.kind;
     if (conn != NULL && kind == WSR_COMMAND_SEND) {
         wsr_conn_send(conn, chunk);
+    } else if (conn != NULL && kind == WSR_COMMAND_SEND_DEFLATED) {
+        wsr_conn_send_deflated(conn, chunk);
     } else if (conn != NULL && kind == WSR_COMMAND_CLOSE) {
         wsr_conn_close(conn, chunk);
     } else if (conn != NULL && kind == WSR_COMMAND_FAREWELL) {
@@ -238,6 +240,7 @@ static void run_command(struct wsr_worker *w, struct wsr_command *command)
 {
     switch ((enum wsr_command_kind)command->kind) {
     case WSR_COMMAND_SEND:
+    case WSR_COMMAND_SEND_DEFLATED:
     case WSR_COMMAND_CLOSE:
     case WSR_COMMAND_ABORT:
     case WSR_COMMAND_PING:
@@ -275,6 +278,10 @@ static void run_timers(struct wsr_worker *w)
 {
     struct wsr_timer *timer;
     while ((timer = wsr_timer_expire(w->host.wheel, w->host.now_ns)) != NULL) {
+        if (timer == &w->host.deflate_timer) {
+            wsr_conn_rest_deflate(&w->host);
+            continue;
+        }
         wsr_conn_expired(wsr_container_of(timer, struct wsr_conn, timer));
         /* The kernel gets what that has begun in the next turn, for which nobody may wait elsewhere. */
         w->host.goes_on = true;
@@ -402,7 +409,8 @@ static int make_memory(struct wsr_worker *w)
     const struct wsr_worker_options *options = &w->options;
     host->slots = map_slots(options->sockets_max, sizeof *host->slots);
     host->tls_slots = map_slots(options->sockets_max, sizeof *host->tls_slots);
-    if (host->slots == NULL || host->tls_slots == NULL)
+    host->deflate_slots = map_slots(options->sockets_max, sizeof *host->deflate_slots);
+    if (host->slots == NULL || host->tls_slots == NULL || host->deflate_slots == NULL)
         return WSR_ERR_MEMORY;
     host->slots_count = options->sockets_max;
     w->completions = malloc(COMPLETIONS_PER_TURN * sizeof *w->completions);
@@ -441,6 +449,10 @@ int wsr_worker_create(struct wsr_worker **worker, struct wsr_driver *driver, str
     w->host.tls_shared = (struct wsr_tls_shared){ .take = wsr_conn_take_record, .release = wsr_conn_release_record,
                                                   .context = &w->host };
     w->host.tls_records = options->tls_records;
+    w->host.deflate.level = options->deflate_level;
+    w->host.deflate_idle_ns = options->deflate_idle_ns;
+    w->host.deflate_min_bytes[WSR_LINK_DEFLATES] = options->deflate_min_bytes;
+    w->host.deflate_min_bytes[WSR_LINK_DEFLATES_ALONE] = options->deflate_alone_min_bytes;
     w->host.open_timeout_ns = options->open_timeout_ns;
     w->host.close_timeout_ns = options->close_timeout_ns;
     w->host.fin_timeout_ns = options->fin_timeout_ns;
@@ -540,6 +552,8 @@ void wsr_worker_free(struct wsr_worker *w)
         wsr_timer_wheel_destroy(w->host.wheel);
     unmap_slots(w->host.slots, w->options.sockets_max, sizeof *w->host.slots);
     unmap_slots(w->host.tls_slots, w->options.sockets_max, sizeof *w->host.tls_slots);
+    unmap_slots(w->host.deflate_slots, w->options.sockets_max, sizeof *w->host.deflate_slots);
+    wsr_deflate_shared_free(&w->host.deflate);
     wsr_tls_ciphers_free(w->host.tls_shared.ciphers);
     if (w->consumer_eventfd >= 0)
         close(w->consumer_eventfd);

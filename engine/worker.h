@@ -16,6 +16,8 @@ struct wsr_worker_options {
     uint64_t send_pool_bytes;
     uint64_t open_timeout_ns, close_timeout_ns, fin_timeout_ns, send_queue_max_bytes;
     uint32_t tls_records;       /* enum wsr_tls_records */
+    int deflate_level;
+    uint64_t deflate_idle_ns, deflate_min_bytes, deflate_alone_min_bytes;
     struct wsr_gate *gate;      /* shared by the engine's workers; NULL = none */
     struct wsr_pool_options pool;
     struct wsr_session_limits limits;

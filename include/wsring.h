@@ -89,7 +89,11 @@ enum wsr_ready_state {
 /** Kind of a message: the opcode of its first frame (RFC 6455 5.6). */
 enum wsr_kind {
     WSR_TEXT = 1,
-    WSR_BINARY = 2
+    WSR_BINARY = 2,
+    /* The same for what is sent, though compression was agreed on: for what is compressed already, or may not be
+     * compressed together with what others choose. Events never have these. */
+    WSR_TEXT_UNCOMPRESSED = 17,
+    WSR_BINARY_UNCOMPRESSED = 18
 };
 
 /**
@@ -324,6 +328,14 @@ struct wsr_engine_options {
     const char *tls_ciphersuites;    /* of TLS 1.3, separated by colons; the same */
     const char *tls_key_log_file;    /* secrets of all connections are appended, as NSS and Wireshark know it: whoever
                                         reads it can read all */
+    /* For permessage-deflate, where a socket and its server agree on it: see wsr_socket_options.deflate. */
+    uint32_t deflate_level;          /* of zlib, 1 (fastest) to 9 (smallest); 0 = 6 */
+    uint32_t deflate_min_bytes;      /* smaller messages are sent uncompressed; 0 = 1,024 where each message is
+                                        compressed for itself, 64 where it may refer to those before; UINT32_MAX =
+                                        nothing that is sent is compressed */
+    uint64_t deflate_idle_ns;        /* a connection that has not used its streams for so long gives them back, but for
+                                        the window that the server's next message may refer to; 0 = 30 s; or
+                                        WSR_NEVER */
 };
 #define WSR_ENGINE_OPTIONS_INIT WSR_SIZED(wsr_engine_options)
 
@@ -424,6 +436,14 @@ struct wsr_engine_statistics {
     uint64_t tls_kernel;               /* by the kernel, */
     uint64_t tls_direct;               /* by the engine */
     uint64_t tls_sessions;             /* that are kept now and could be resumed */
+    uint64_t deflate_messages_sent;    /* that were compressed, */
+    uint64_t deflate_sent_bytes;       /* their payload, */
+    uint64_t deflate_sent_wire_bytes;  /* and what it became, without frame headers */
+    uint64_t deflate_given_up;         /* sent uncompressed after trying: no smaller, or no memory */
+    uint64_t deflate_messages_received;      /* the same of what servers compressed */
+    uint64_t deflate_received_bytes;
+    uint64_t deflate_received_wire_bytes;
+    uint64_t deflate_memory_bytes;     /* of zlib's streams and of windows that are kept, now */
 };
 #define WSR_ENGINE_STATISTICS_INIT WSR_SIZED(wsr_engine_statistics)
 
@@ -483,6 +503,17 @@ struct wsr_socket_options {
     uint64_t fragment_bytes;
     const char *tls_name;               /* wss: name for SNI and for the check of the certificate instead of the URL's
                                            host, a DNS name or a numeric address; NULL = the URL's host */
+    /*
+     * permessage-deflate (RFC 7692): the value of Sec-WebSocket-Extensions. NULL offers what browsers do,
+     * "permessage-deflate; client_max_window_bits"; "" offers nothing. Else one or several offers, separated by commas,
+     * of which the server may take one, the first it can: "permessage-deflate", each with any of
+     *   "server_no_context_takeover"     the server compresses each message for itself: no window is kept for them
+     *   "client_no_context_takeover"     messages sent are compressed each for itself: no stream is kept for them
+     *   "server_max_window_bits=8..15"   the server's window: what is kept here for its messages
+     *   "client_max_window_bits[=8..15]" the window for what is sent; without a number the server may choose one
+     * With both contexts kept, and windows of 2^15 bytes, a connection that sends and receives takes about 300 KB.
+     */
+    const char *deflate;
 };
 #define WSR_SOCKET_OPTIONS_INIT WSR_SIZED(wsr_socket_options)
 
@@ -495,8 +526,9 @@ struct wsr_socket_options {
  * with several addresses waits for each when it is tried, and no longer than that address's share of the time. Unix
  * sockets have no part in it; one whose server is behind with accepting is tried again until open_timeout_ns is over.
  *
- * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base, proxy;
- * WSR_ERR_ARGUMENT: no such worker, bad connect_to, source_address or tls_name; WSR_ERR_MEMORY: sockets_max reached.
+ * Returns 0 with *@socket set; all that follows comes as events. WSR_ERR_SYNTAX: URL, protocol, header, base, proxy,
+ * deflate; WSR_ERR_ARGUMENT: no such worker, bad connect_to, source_address or tls_name; WSR_ERR_MEMORY: sockets_max
+ * reached.
  * After any of these there is no socket, no connection and no event.
  *
  * Threads: any. The caller owns the socket and gives it to wsr_socket_destroy(). WHATWG WebSockets, constructor.
@@ -616,6 +648,7 @@ WSR_API int wsr_socket_tls(const struct wsr_socket *socket, struct wsr_socket_tl
  * kind, NULL with a length, a message that could never fit the cap.
  *
  * Threads: any; messages of one thread keep their order. Never blocks or allocates.
+ * Where permessage-deflate was agreed on, the worker compresses the message unless its kind says _UNCOMPRESSED.
  * WHATWG WebSockets, send(); RFC 6455 5.6 (data frames), 8.1 (text is UTF-8).
  */
 WSR_API WSR_MUST_USE int wsr_send(struct wsr_socket *socket, enum wsr_kind kind, const void *data, size_t len);

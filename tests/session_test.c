@@ -86,7 +86,8 @@ static void start(struct peer *p, const struct wsr_session_limits *limits)
     p->upgrade = calloc(1, sizeof *p->upgrade);
     assert_non_null(p->upgrade);
     memcpy(p->upgrade->offer.accept, ACCEPT, sizeof ACCEPT);
-    p->shared = (struct wsr_session_shared){ *limits, &session_memory, &memory, wsr_simd() };
+    p->shared = (struct wsr_session_shared){ .limits = *limits, .memory = &session_memory, .memory_context = &memory,
+                                               .simd = wsr_simd() };
     wsr_session_init(&p->session, &p->shared, p->upgrade);
 }
 

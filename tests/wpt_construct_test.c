@@ -480,7 +480,7 @@ static const struct answer failing[] = {
     { "upgrade Sec-WebSocket-Protocol: foobar; hold", NULL, 0, 101 },
     { "upgrade Sec-WebSocket-Protocol: FOOBAR; hold", offered, 1, 101 },
     { "upgrade; hold", offered, 1, 101 },
-    { "upgrade Sec-WebSocket-Extensions: permessage-deflate; hold", NULL, 0, 101 },
+    { "upgrade Sec-WebSocket-Extensions: x-webkit-deflate-frame; hold", NULL, 0, 101 },
 };
 
 static void fail_handshakes(struct client *client)

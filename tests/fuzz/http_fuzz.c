@@ -36,7 +36,7 @@ static void judge(const struct wsr_http_response *response, unsigned offered)
 {
     struct wsr_handshake_agreement agreement;
     struct wsr_fault why = { 0, NULL };
-    struct wsr_handshake_offer offer = { .extensions = offered & 1 };
+    struct wsr_handshake_offer offer = { .deflate = { .count = offered & 1, .list = { { .limits_client = true } } } };
     memcpy(offer.accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", sizeof offer.accept);
     if (offered & 2)
         offer.protocols = wsr_bytes_of_string("chat, a, b");
@@ -47,7 +47,7 @@ static void judge(const struct wsr_http_response *response, unsigned offered)
     }
     require(response->status == 101);
     require((agreement.protocol.len > 0) == ((offered & 2) != 0));
-    require(agreement.extensions.len == 0 || offer.extensions);
+    require(agreement.extensions.len == 0 || offer.deflate.count > 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
