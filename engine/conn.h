@@ -178,6 +178,7 @@ struct wsr_conn_host {
     uint64_t now_ns;                     /* of this turn */
     const struct wsr_conn *parsing;      /* while its session is fed, from parsing_buffer */
     struct wsr_loan *parsing_buffer;
+    struct wsr_loan *inflated;           /* meanwhile: block with messages that were inflated, filled so far; or NULL */
     const struct wsr_conn *unsealing;    /* while what it received is opened */
     struct wsr_conn *slots;
     struct wsr_conn_tls *tls_slots;      /* one beside each; those of ws are never touched */

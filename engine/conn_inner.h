@@ -71,6 +71,10 @@ void wsr_conn_feed_tunnel(struct wsr_conn *conn, struct wsr_loan *buffer);
 void wsr_conn_tunnel_ended(struct wsr_conn *conn);
 const char *wsr_conn_proxy_dial_text(int system_errno);
 
+/* conn_memory.c */
+/* Nothing more is inflated into host->inflated. */
+void wsr_conn_close_inflated(struct wsr_conn_host *host);
+
 /* conn_receive.c */
 bool wsr_conn_is_reading(const struct wsr_conn *conn);
 /* Feed @buffer, of which the caller has a use, to the session. Returns false when the consumer is behind. */

@@ -155,8 +155,16 @@ static void on_upgraded(struct wsr_conn *c, const struct wsr_session_event *even
     wsr_deliver_plain(&c->host->deliver, wsr_conn_socket(c), WSR_EVENT_OPEN);
 }
 
+static bool is_inside(struct wsr_bytes data, const struct wsr_loan *block)
+{
+    return (uintptr_t)data.data - (uintptr_t)wsr_pool_bytes(block) < block->capacity;
+}
+
 static void on_message(struct wsr_conn *c, const struct wsr_session_event *event, struct wsr_loan *buffer)
 {
+    const struct wsr_loan *inflated = c->host->inflated;
+    if (inflated != NULL && is_inside(event->data, inflated))
+        buffer = c->host->inflated;
     /* CLOSE-14: after our own Close, messages are read over. */
     if (c->state == WSR_CONN_OPEN)
         wsr_deliver_message(&c->host->deliver, wsr_conn_socket(c), event->kind, event->data, buffer, event->block);
@@ -270,6 +278,8 @@ static void feed_run(struct wsr_conn *c, struct wsr_loan *buffer)
     const struct wsr_session_shared *shared = c->session.shared;
     const uint8_t *bytes = wsr_pool_bytes(buffer);
     uint32_t at = buffer->parsed, end = buffer->filled;
+    if (at < end && bytes[at] & WSR_FRAME_RSV1 << 4)
+        return;
     struct wsr_deliver_run run = wsr_deliver_begin_run(deliver, wsr_conn_socket(c), buffer);
     for (; room > 0 && at < end; room--) {
         uint8_t kind;
@@ -336,8 +346,10 @@ bool wsr_conn_parse(struct wsr_conn *c, struct wsr_loan *buffer)
     uint64_t bytes = wsr_conn_number(&deliver->messages_bytes);
     uint64_t copied = wsr_conn_number(&deliver->copied);
     bool is_done = feed(c, buffer);
-    if (WSR_UNLIKELY(c->marks & MARK_DEFLATES))
+    if (WSR_UNLIKELY(c->marks & MARK_DEFLATES)) {
         wsr_conn_use_deflate(c);
+        wsr_conn_close_inflated(c->host);
+    }
     count_delivered(&link->counts, deliver, messages, bytes, copied);
     return is_done;
 }

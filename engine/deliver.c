@@ -101,7 +101,7 @@ void wsr_deliver_message(struct wsr_deliver *deliver, struct wsr_socket *socket,
         lend(deliver, loan);
         return;
     }
-    if (loan == NULL && WSR_UNLIKELY(wsr_pool_is_tight(deliver->pool))) {
+    if (loan == NULL && !buffer->is_block && WSR_UNLIKELY(wsr_pool_is_tight(deliver->pool))) {
         loan = copy_out(deliver, data);
         if (loan != NULL)
             event->data = wsr_pool_block_bytes(loan);

@@ -392,46 +392,81 @@ static bool keep(struct wsr_session *s, struct wsr_bytes piece)
 
 /* ---- Compressed messages ---- */
 
-/* Room behind what was inflated so far; one byte beyond the limit shows that it is passed (PMD-47). Grows with what has
- * come, never by what is announced (RECV-15). Returns false without memory. */
+/* One byte beyond the limit shows that it is passed (PMD-47). */
+static uint64_t inflated_most(const struct wsr_session *s)
+{
+    uint64_t most = s->shared->limits.message_max_bytes;
+    return most < UINT64_MAX ? most + 1 : most;
+}
+
+/* Room behind what was inflated so far. Grows with what has come, never by what is announced (RECV-15). Returns false
+ * without memory. */
 static bool make_room(struct wsr_session *s, size_t piece_bytes)
 {
     const struct wsr_session_shared *shared = s->shared;
-    uint64_t most = shared->limits.message_max_bytes;
-    most += most < UINT64_MAX;
     if (s->assembly_used < s->assembly_capacity)
         return true;
     size_t wanted = 2 * s->assembly_capacity;
     if (s->assembly == NULL)
         wanted = larger_of(INFLATED_FIRST_TIMES * piece_bytes, INFLATED_FIRST_BYTES);
     uint8_t *grown = shared->memory->grow(shared->memory_context, s->assembly, s->assembly_used,
-                                          smaller_of(wanted, most), &s->assembly_capacity);
+                                          smaller_of(wanted, inflated_most(s)), &s->assembly_capacity);
     if (grown != NULL)
         s->assembly = grown;
     return grown != NULL;
 }
 
-/* Inflate more of the message, as long as there is room, and judge what was made. *@rc says how far that came. */
-static struct breach inflate_more(struct wsr_session *s, struct wsr_bytes *in, bool is_end, enum wsr_inflate *rc)
+/* Inflate as much of @in as there is @room for, and judge what was made, *made bytes. *rc says how far that came. */
+static struct breach inflate_into(struct wsr_session *s, struct wsr_bytes *in, bool is_end, uint8_t *to, size_t room,
+                                  size_t *made, enum wsr_inflate *rc)
 {
-    size_t made;
-    *rc = WSR_INFLATE_MEMORY;
-    if (make_room(s, in->len)) {
-        uint8_t *to = s->assembly + s->assembly_used;
-        *rc = wsr_deflate_inflate(s->shared->deflate, in, is_end, to, s->assembly_capacity - s->assembly_used, &made);
-        s->assembly_used += made;
-        if (s->assembly_used > s->shared->limits.message_max_bytes)
-            return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows when inflated");
-        bool is_done = *rc == WSR_INFLATE_DONE;
-        struct breach breach = s->message_kind == WSR_TEXT ? judge_text(s, wsr_bytes_of(to, made), is_done) : no_breach;
-        if (breach.text != NULL)
-            return breach;
-    }
+    *rc = wsr_deflate_inflate(s->shared->deflate, in, is_end, to, room, made);
+    if (*made > s->shared->limits.message_max_bytes - s->assembly_used)
+        return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows when inflated");
+    struct breach breach = no_breach;
+    if (s->message_kind == WSR_TEXT)
+        breach = judge_text(s, wsr_bytes_of(to, *made), *rc == WSR_INFLATE_DONE);
+    if (breach.text != NULL)
+        return breach;
     if (*rc == WSR_INFLATE_MEMORY)
         return breach_of(WSR_CLOSE_INTERNAL, "no memory for a compressed message");
     if (*rc == WSR_INFLATE_BAD)
         return breach_of(WSR_CLOSE_NOT_UTF8, "a compressed message is not DEFLATE, or is cut off (RFC 7692 7.2.2)");
     return no_breach;
+}
+
+/* The whole message is in @in: inflate it where others lie, if it fits. Then *data is all of it, else what there is
+ * lies in the assembly. */
+static struct breach inflate_whole(struct wsr_session *s, struct wsr_bytes *in, struct wsr_bytes *data,
+                                   enum wsr_inflate *rc)
+{
+    const struct wsr_session_shared *shared = s->shared;
+    const struct wsr_session_memory *memory = shared->memory;
+    size_t room, made;
+    uint8_t *to = memory->borrow != NULL ? memory->borrow(shared->memory_context, in->len, &room) : NULL;
+    if (to == NULL)
+        return no_breach;
+    struct breach breach = inflate_into(s, in, true, to, room, &made, rc);
+    if (breach.text != NULL)
+        return breach;
+    *data = wsr_bytes_of(to, made);
+    if (*rc == WSR_INFLATE_DONE)
+        memory->keep(shared->memory_context, made);
+    else if (!append(s, &s->assembly, &s->assembly_capacity, &s->assembly_used, *data, inflated_most(s)))
+        return breach_of(WSR_CLOSE_INTERNAL, "no memory for a compressed message");
+    return no_breach;
+}
+
+/* Go on with the message in its block, as long as there is room. */
+static struct breach inflate_more(struct wsr_session *s, struct wsr_bytes *in, bool is_end, enum wsr_inflate *rc)
+{
+    size_t made;
+    if (!make_room(s, in->len))
+        return breach_of(WSR_CLOSE_INTERNAL, "no memory for a compressed message");
+    struct breach breach = inflate_into(s, in, is_end, s->assembly + s->assembly_used,
+                                        s->assembly_capacity - s->assembly_used, &made, rc);
+    s->assembly_used += made;
+    return breach;
 }
 
 /* The same as take_data() for a message that is compressed. One without any bytes is empty, and the inflater never sees
@@ -440,25 +475,29 @@ static void take_deflated(struct wsr_session *s, struct wsr_bytes piece, struct 
 {
     bool is_end = !s->in_frame && s->fin;
     struct wsr_deflate *deflate = s->shared->deflate;
+    struct wsr_bytes data = { NULL, 0 };
+    struct breach breach = no_breach;
+    bool is_whole = is_end && deflate->wire_bytes == 0;
     deflate->wire_bytes += piece.len;
     enum wsr_inflate rc = WSR_INFLATE_FULL;
     if (deflate->wire_bytes == 0)
         rc = WSR_INFLATE_DONE;
     else if (piece.len == 0 && !is_end)
         rc = WSR_INFLATE_MORE;
-    while (rc == WSR_INFLATE_FULL) {
-        struct breach breach = inflate_more(s, &piece, is_end, &rc);
-        if (breach.text != NULL) {
-            fail(s, event, breach);
-            return;
-        }
+    else if (is_whole)
+        breach = inflate_whole(s, &piece, &data, &rc);
+    while (rc == WSR_INFLATE_FULL && breach.text == NULL)
+        breach = inflate_more(s, &piece, is_end, &rc);
+    if (breach.text != NULL) {
+        fail(s, event, breach);
+        return;
     }
     if (!is_end)
         return;
     assert(rc == WSR_INFLATE_DONE);
     if (s->assembly_used == 0)
         release(s, &s->assembly);
-    deliver(s, wsr_bytes_of(NULL, 0), event);
+    deliver(s, data, event);
 }
 
 /* @piece is the next of the current frame's payload, perhaps empty. */

@@ -22,6 +22,13 @@ struct wsr_session_memory {
      * block, perhaps moved, with *capacity set; NULL when there is no memory, @old then being untouched. */
     uint8_t *(*grow)(void *context, uint8_t *old, size_t used, size_t wanted, size_t *capacity);
     void (*release)(void *context, uint8_t *block);
+    /*
+     * Where to inflate a whole message of which @bytes came: *room bytes, which are the session's until the call ends
+     * that feeds it, or until it keeps the first of them, @used, for the event that it is about to make. NULL = in a
+     * block of its own, as what does not fit in the end. Both may be NULL: none can be borrowed.
+     */
+    uint8_t *(*borrow)(void *context, size_t bytes, size_t *room);
+    void (*keep)(void *context, size_t used);
     /* May a binary message that comes in pieces stay in them? Asked when its first piece is to be kept. NULL = no. */
     bool (*stays_in_pieces)(void *context);
     /* Keep @piece, which lies in the bytes being fed, behind what is at @list (NULL = nothing yet); at most @left bytes
@@ -69,7 +76,8 @@ struct wsr_session_event {
     struct wsr_bytes data;        /* in the fed bytes, or in block; a control payload: valid until the next call */
     uint8_t *block;               /* MESSAGE: when not NULL, data lies in this block of session memory, which passes
                                      to the receiver of the event. When data.data is NULL and data.len is not 0, it
-                                     is the list that gather() has made */
+                                     is the list that gather() has made. When NULL, data lies in what was fed, or, of
+                                     a compressed message, in what was borrowed */
     struct wsr_handshake_agreement agreement;   /* views into the head; valid until the next call */
     struct wsr_bytes head;        /* UPGRADED, and FAILURE with an http_status: the whole response head; same life */
     const char *text;             /* FAILURE: static sentence */
