@@ -13,6 +13,7 @@ int wsr_waits_rows(const struct wsr_table *table);
 int wsr_memory_rows(const struct wsr_table *table);
 int wsr_opening_rows(const struct wsr_table *table);
 int wsr_connections_rows(const struct wsr_table *table);
+int wsr_deflate_rows(const struct wsr_table *table);
 int wsr_kernels_rows(const struct wsr_table *table);
 
 #endif

@@ -32,7 +32,13 @@ int wsr_client_open(struct wsr_client *client, uint16_t port, uint32_t count, en
 int wsr_client_open_with(struct wsr_client *client, uint16_t port, uint32_t count,
                          const struct wsr_engine_options *options)
 {
-    *client = (struct wsr_client){ .is_tls = options->tls_ca_file != NULL };
+    return wsr_client_open_offering(client, port, count, options, "");
+}
+
+int wsr_client_open_offering(struct wsr_client *client, uint16_t port, uint32_t count,
+                             const struct wsr_engine_options *options, const char *deflate)
+{
+    *client = (struct wsr_client){ .is_tls = options->tls_ca_file != NULL, .deflate = deflate };
     if (wsr_engine_create(&client->engine, options) != 0)
         return refuse("no engine");
     if (wsr_client_open_more(client, port, count) != 0) {
@@ -80,6 +86,7 @@ int wsr_client_open_more(struct wsr_client *client, uint16_t port, uint32_t more
         for (uint32_t i = 0; i < wave; i++) {
             struct wsr_socket_options options = WSR_SOCKET_OPTIONS_INIT;
             options.user = (void *)(uintptr_t)client->count;
+            options.deflate = client->deflate;
             if (wsr_socket_open(client->engine, url, WSR_ZSTRING, NULL, 0, &options, &grown[client->count]) != 0)
                 return refuse("no socket");
             wsr_socket_set_binary_type(grown[client->count], WSR_ARRAYBUFFER);
@@ -206,8 +213,11 @@ void wsr_client_close_crowd(int *fds, uint32_t count)
 
 void wsr_meter_begin(struct wsr_meter *meter, const struct wsr_peer *peer)
 {
-    meter->server = peer->clock;
-    meter->server_ns = wsr_clock_read(meter->server);
+    meter->has_server = peer != NULL;
+    if (meter->has_server) {
+        meter->server = peer->clock;
+        meter->server_ns = wsr_clock_read(meter->server);
+    }
     meter->client_ns = wsr_clock_read(CLOCK_PROCESS_CPUTIME_ID);
     meter->begin_ns = wsr_clock_now();
 }
@@ -216,8 +226,9 @@ uint64_t wsr_meter_end(const struct wsr_meter *meter, struct wsr_row_measure *ou
 {
     uint64_t elapsed_ns = wsr_clock_now() - meter->begin_ns;
     *client_ns = wsr_clock_read(CLOCK_PROCESS_CPUTIME_ID) - meter->client_ns;
-    uint64_t server_ns = wsr_clock_read(meter->server) - meter->server_ns;
     out->client_busy = (double)*client_ns / (double)elapsed_ns;
-    out->server_busy = (double)server_ns / (double)elapsed_ns;
+    out->server_busy = WSR_ROW_BUSY_UNKNOWN;
+    if (meter->has_server)
+        out->server_busy = (double)(wsr_clock_read(meter->server) - meter->server_ns) / (double)elapsed_ns;
     return elapsed_ns;
 }

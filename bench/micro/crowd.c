@@ -72,7 +72,7 @@ static bool shake_hands(struct server *s, uint32_t i)
     if (got <= 0)
         return got == 0;
     request[got] = '\0';
-    int len = strstr(request, "\r\n\r\n") != NULL ? wsr_peer_answer(answer, request) : 0;
+    int len = strstr(request, "\r\n\r\n") != NULL ? wsr_peer_answer(answer, request, NULL) : 0;
     s->shaken[i] = true;
     return len > 0 && send_all(s, i, answer, (size_t)len);
 }

@@ -1,6 +1,5 @@
 /* One way, as fast as it goes: what a consumer takes of frames that a server sprays, against the same stream into the
- * void. Measured in bytes of frames, as the median of pieces of a millisecond: on a machine that others use too, some
- * pieces belong to them. Over TLS the void is behind the opening of each record.
+ * void. Measured in bytes of frames. Over TLS the void is behind the opening of each record.
  * SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include "bare_ring.h"
 #include "bench.h"
 #include "client.h"
+#include "pieces.h"
 
 #define PAYLOAD_BYTES 128u
 #define HOT_BYTES (16u << 10)             /* one buffer that stays in the first-level cache; larger ones were slower */
@@ -22,8 +22,6 @@
 #define RING_BUFFER_BYTES (16u << 10)
 #define LOOKS_PER_CLOCK 16u
 #define CROWD_COUNT 1000u
-#define PIECE_NS 1000000u
-#define PIECES_MAX 4096u
 
 struct ingest {
     const struct wsr_table *table;
@@ -35,52 +33,23 @@ struct ingest {
     uint8_t part[WSR_BARE_RECORD_MAX];    /* with a record that does not lie in one buffer */
     size_t part_bytes;
     uint64_t bytes;                       /* that came so far */
-    uint64_t slice_bytes;                 /* when the slice began */
-    uint64_t piece_bytes, piece_ns;       /* where the piece under way began */
-    uint64_t warm_ns, end_ns;
-    struct wsr_meter meter;
-    bool measures;
-    uint32_t pieces_count;
-    double pieces[PIECES_MAX];            /* bytes per second */
+    struct wsr_pieces pieces;
 };
 
 static void begin(struct ingest *g)
 {
     g->bytes = 0;
-    g->pieces_count = 0;
-    g->measures = false;
-    g->warm_ns = wsr_clock_now() + g->table->warmup_ns;
-    g->end_ns = g->warm_ns + g->table->slice_ns;
+    wsr_pieces_begin(&g->pieces, g->table, &g->peer);
 }
 
-/* Returns whether to go on. */
 static bool goes_on(struct ingest *g)
 {
-    uint64_t now_ns = wsr_clock_now();
-    if (!g->measures && now_ns >= g->warm_ns) {
-        g->measures = true;
-        g->slice_bytes = g->bytes;
-        wsr_meter_begin(&g->meter, &g->peer);
-    } else if (!g->measures) {
-        return true;
-    } else if (now_ns - g->piece_ns < PIECE_NS) {
-        return now_ns < g->end_ns;
-    } else if (g->pieces_count < PIECES_MAX) {
-        g->pieces[g->pieces_count++] = (double)(g->bytes - g->piece_bytes) * 1e9 / (double)(now_ns - g->piece_ns);
-    }
-    g->piece_ns = now_ns;
-    g->piece_bytes = g->bytes;
-    return now_ns < g->end_ns;
+    return wsr_pieces_go_on(&g->pieces, g->bytes);
 }
 
 static void end(struct ingest *g, struct wsr_row_measure *out)
 {
-    uint64_t client_ns;
-    uint64_t elapsed_ns = wsr_meter_end(&g->meter, out, &client_ns);
-    out->value = wsr_row_median(g->pieces, g->pieces_count);
-    /* Nothing in half of the pieces: the mean has to do. */
-    if (out->value <= 0)
-        out->value = (double)(g->bytes - g->slice_bytes + 1) * 1e9 / (double)elapsed_ns;
+    wsr_pieces_end(&g->pieces, g->bytes, out);
 }
 
 /* ---- The engine ---- */

@@ -46,7 +46,8 @@ static const struct wsr_option table_of_options[] = {
 
 static int (*const groups[])(const struct wsr_table *) = {
     wsr_memory_rows, wsr_opening_rows, wsr_connections_rows,
-    wsr_roundtrip_rows, wsr_ingest_rows, wsr_echoload_rows, wsr_waits_rows, wsr_hop_rows, wsr_kernels_rows,
+    wsr_roundtrip_rows, wsr_ingest_rows, wsr_echoload_rows, wsr_waits_rows, wsr_hop_rows,
+    wsr_deflate_rows, wsr_kernels_rows,
 };
 #define GROUPS_COUNT (sizeof groups / sizeof groups[0])
 
@@ -55,11 +56,13 @@ static void write_help(FILE *to)
     fprintf(to, "usage: wsring-micro [OPTION...]\n\n"
                 "Measures the engine against what this machine can do at best, in turns, and prints ratios of the\n"
                 "same round: median, (least to most), what is to be reached, and ok or short; at the end all rows\n"
-                "again in one table, for pasting. Figures never make it fail. Rows: memory memory-wss-direct\n"
+                "again in one table, for pasting. Figures never make it fail. Rows: memory memory-deflate\n"
+                "memory-deflate-alone memory-deflate-9 memory-deflate-15 memory-deflate-rest memory-wss-direct\n"
                 "memory-wss-kernel memory-wss-library opening opening-direct opening-wss opening-wss-resumed\n"
                 "connections connections-wss\n"
                 "roundtrip roundtrip-wss roundtrip-wss-library ingest-1 ingest-1-text ingest-1000\n"
                 "ingest-wss-1 ingest-wss-1-library ingest-wss-small ingest-wss-small-library\n"
+                "inflate-SIZE inflate-alone-SIZE deflate-SIZE deflate-alone-SIZE\n"
                 "echo echo-deep wait-roundtrip wait-echo hop-stream hop-latency mask-SIZE utf8-ascii-SIZE\n"
                 "utf8-mixed-SIZE utf8-npm-ascii-SIZE utf8-npm-mixed-SIZE\n\n");
     wsr_option_write_help(to, table_of_options);

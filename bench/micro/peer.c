@@ -57,7 +57,7 @@ uint32_t wsr_peer_frame_bytes(uint32_t payload_bytes)
     return (uint32_t)wsr_frame_head_bytes(payload_bytes, false) + payload_bytes;
 }
 
-int wsr_peer_answer(char answer[WSR_PEER_ANSWER_CHARS], const char *request)
+int wsr_peer_answer(char answer[WSR_PEER_ANSWER_CHARS], const char *request, const char *extensions)
 {
     static const char field[] = "\r\nSec-WebSocket-Key:";
     char key[WSR_HANDSHAKE_KEY_CHARS + 1], accept[WSR_HANDSHAKE_ACCEPT_CHARS + 1];
@@ -72,13 +72,16 @@ int wsr_peer_answer(char answer[WSR_PEER_ANSWER_CHARS], const char *request)
     key[WSR_HANDSHAKE_KEY_CHARS] = '\0';
     if (wsr_handshake_accept(accept, key) != 0)
         return 0;
-    return snprintf(answer, WSR_PEER_ANSWER_CHARS,
-                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                    "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
+    int len = snprintf(answer, WSR_PEER_ANSWER_CHARS,
+                       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                       "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n", accept,
+                       extensions != NULL ? "Sec-WebSocket-Extensions: " : "", extensions != NULL ? extensions : "",
+                       extensions != NULL ? "\r\n" : "");
+    return len < WSR_PEER_ANSWER_CHARS ? len : 0;
 }
 
 /* Read one request and answer it. Returns false when the client went away. */
-static bool shake_hands(int fd)
+static bool shake_hands(int fd, const char *extensions)
 {
     char request[REQUEST_MAX + 1], answer[WSR_PEER_ANSWER_CHARS];
     size_t used = 0;
@@ -89,7 +92,7 @@ static bool shake_hands(int fd)
         used += (size_t)got;
         request[used] = '\0';
     } while (strstr(request, "\r\n\r\n") == NULL);
-    int len = wsr_peer_answer(answer, request);
+    int len = wsr_peer_answer(answer, request, extensions);
     return len > 0 && send(fd, answer, (size_t)len, MSG_NOSIGNAL) == len;
 }
 
@@ -107,13 +110,13 @@ int wsr_peer_accept(int listener)
     return fd;
 }
 
-int wsr_peer_gather(int listener, int *fds, uint32_t count)
+int wsr_peer_gather(int listener, int *fds, uint32_t count, const char *extensions)
 {
     for (uint32_t open_count = 0; open_count < count;) {
         int fd = wsr_peer_accept(listener);
         if (fd < 0)
             return -1;
-        if (shake_hands(fd))
+        if (shake_hands(fd, extensions))
             fds[open_count++] = fd;
         else
             close(fd);
@@ -136,7 +139,8 @@ __attribute__((noreturn)) static void serve(int listener, const struct wsr_peer_
     int *fds = malloc(options->connections_count * sizeof *fds);
     if (options->is_tls)
         serve_tls(listener, options);
-    while (!options->is_tls && fds != NULL && wsr_peer_gather(listener, fds, options->connections_count) == 0) {
+    while (!options->is_tls && fds != NULL &&
+           wsr_peer_gather(listener, fds, options->connections_count, options->extensions) == 0) {
         wsr_peer_serve(options, fds, options->connections_count);
         for (uint32_t i = 0; i < options->connections_count; i++)
             close(fds[i]);

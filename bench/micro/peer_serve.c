@@ -131,6 +131,10 @@ static void spray_crowd(const int *fds, uint32_t count, const uint8_t *frames, s
 
 static void serve_spray(const struct wsr_peer_options *options, const int *fds, uint32_t count)
 {
+    if (options->frames != NULL) {
+        spray_one(fds[0], options->frames, options->frames_bytes);
+        return;
+    }
     uint8_t *frames = aligned_alloc(4096, SPRAY_BYTES);
     if (frames == NULL)
         return;
@@ -163,8 +167,9 @@ size_t wsr_peer_echo_frames(const uint8_t *in, size_t len, uint8_t *out, size_t 
             at += (size_t)head + frame.payload_bytes;
             continue;
         }
-        *out_bytes += wsr_frame_write(out + *out_bytes, (uint8_t)(WSR_FRAME_FIN | frame.opcode), frame.payload_bytes,
-                                      NULL);
+        /* What a client has compressed with its context, in that order, a server could have too. */
+        uint8_t first = (uint8_t)(WSR_FRAME_FIN | frame.rsv << 4 | frame.opcode);
+        *out_bytes += wsr_frame_write(out + *out_bytes, first, frame.payload_bytes, NULL);
         simd->mask_copy(out + *out_bytes, in + at + head, frame.payload_bytes, frame.mask, 0);
         *out_bytes += frame.payload_bytes;
         at += (size_t)head + frame.payload_bytes;
@@ -217,6 +222,20 @@ static void serve_echo(const int *fds, uint32_t count)
     free(echoes);
 }
 
+/* ---- Sink ---- */
+
+/* Never sleeps, see spray_one(). */
+static void serve_sink(int fd)
+{
+    static uint8_t in[ECHO_BYTES];
+    ssize_t got;
+    do {
+        got = recv(fd, in, sizeof in, MSG_DONTWAIT);
+        for (unsigned i = 0; got < 0 && i < FULL_PAUSES; i++)
+            wsr_cpu_relax();
+    } while (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)));
+}
+
 void wsr_peer_serve(const struct wsr_peer_options *options, const int *fds, uint32_t count)
 {
     switch (options->kind) {
@@ -228,6 +247,9 @@ void wsr_peer_serve(const struct wsr_peer_options *options, const int *fds, uint
         break;
     case WSR_PEER_ECHO:
         serve_echo(fds, count);
+        break;
+    case WSR_PEER_SINK:
+        serve_sink(fds[0]);
         break;
     }
 }

@@ -99,7 +99,7 @@ static bool shake_hands(struct wsr_peer_link *link)
         used += (size_t)got;
         plain[used] = '\0';
     } while (strstr((char *)plain, "\r\n\r\n") == NULL);
-    int len = wsr_peer_answer(answer, (char *)plain);
+    int len = wsr_peer_answer(answer, (char *)plain, NULL);
     return len > 0 && send_sealed(link, (uint8_t *)answer, (size_t)len);
 }
 
@@ -288,5 +288,7 @@ void wsr_peer_tls_serve(const struct wsr_peer_options *options, struct wsr_peer_
     case WSR_PEER_ECHO:
         serve_crowd(links, count, EPOLLIN, false, echo_turn, NULL);
         break;
+    case WSR_PEER_SINK:
+        break;          /* not over TLS, see peer.h */
     }
 }

@@ -240,13 +240,17 @@ void wsr_row_count(const struct wsr_table *table, const char *name, const char *
                    const char *how)
 {
     bool reached = value <= reach;
-    printf("%-20s %.0f B  reach <= %.0f B  %s   %s\n    %s\n", name, value, reach, reached ? "ok" : "short", what, how);
+    printf("%-20s %.0f B  ", name, value);
+    if (reach > 0)
+        printf("reach <= %.0f B  %s   ", reach, reached ? "ok" : "short");
+    printf("%s\n    %s\n", what, how);
     fflush(stdout);
     struct wsr_summary_line *line = wsr_summary_add(table->summary);
     if (line != NULL) {
         snprintf(line->row, sizeof line->row, "%s", name);
         snprintf(line->engine, sizeof line->engine, "%.0f B", value);
-        snprintf(line->reach, sizeof line->reach, "<= %.0f B", reach);
+        if (reach > 0)
+            snprintf(line->reach, sizeof line->reach, "<= %.0f B", reach);
         line->reached = reached;
     }
     if (table->json == NULL)
@@ -257,7 +261,9 @@ void wsr_row_count(const struct wsr_table *table, const char *name, const char *
     wsr_json_text(table->json, "unit", "bytes");
     wsr_json_number(table->json, "value", value);
     wsr_json_text(table->json, "how", how);
-    wsr_json_number(table->json, "reach", reach);
-    wsr_json_bool(table->json, "reached", reached);
+    if (reach > 0) {
+        wsr_json_number(table->json, "reach", reach);
+        wsr_json_bool(table->json, "reached", reached);
+    }
     wsr_json_close(table->json, '}');
 }

@@ -64,7 +64,7 @@ bool wsr_row_is_wanted(const struct wsr_table *table, const char *name);
  * 0, or -1 when a side could not run. */
 int wsr_row_measure(const struct wsr_table *table, const struct wsr_row *row);
 
-/* Print a row that has no reference: @value against @reach. */
+/* Print a row that has no reference: @value against @reach, 0 = for information. */
 void wsr_row_count(const struct wsr_table *table, const char *name, const char *what, double value, double reach,
                    const char *how);
 

@@ -66,7 +66,7 @@ static int gather(int listener, const struct wsr_peer_options *options, struct c
     if (crowd->fds == NULL || crowd->links == NULL)
         return -1;
     return options->is_tls ? wsr_peer_tls_gather(listener, crowd->links, options->connections_count)
-                           : wsr_peer_gather(listener, crowd->fds, options->connections_count);
+                           : wsr_peer_gather(listener, crowd->fds, options->connections_count, NULL);
 }
 
 static void serve(const struct wsr_peer_options *options, const struct crowd *crowd)
