@@ -1,20 +1,13 @@
 /* The protocol life of one connection, in two halves: take_* says what the bytes are, judge_* whether they are legal.
  * Every refusal goes through fail(), or refuse() before the upgrade.
  * SPDX-License-Identifier: MIT */
-#include "session.h"
+#include "session_inner.h"
 
 #include "simd/simd.h"
 
 /* The first block of a message in pieces, when the message may become that large: spares most of the small ones a
  * second block, and a peer gains nothing by announcing more (RECV-15). */
 #define BLOCK_FIRST_BYTES 1024
-
-/* Of a compressed message, beyond the eighth: the blocks of a little one. */
-#define DEFLATED_SLACK_BYTES 64
-
-/* The first block for a message that is inflated: so many times what has come of it. */
-#define INFLATED_FIRST_TIMES 4
-#define INFLATED_FIRST_BYTES 512
 
 #define STATE_BIT(name) (1u << WSR_SESSION_##name)
 
@@ -109,19 +102,6 @@ static bool append(const struct wsr_session *s, uint8_t **block, size_t *capacit
 }
 
 /* ---- Refusals ---------------------------------------------------------------------------------- */
-
-/* A broken rule: what to close with, and the sentence for the close event. text NULL = none is broken. */
-struct breach {
-    uint16_t code;
-    const char *text;
-};
-
-static const struct breach no_breach = { 0, NULL };
-
-static struct breach breach_of(enum wsr_close_code code, const char *text)
-{
-    return (struct breach){ (uint16_t)code, text };
-}
 
 /* RFC 6455 7.1.7: nothing more is read, and what was gathered is given back. In CLOSE_SENT our only Close is out. */
 static void fail(struct wsr_session *s, struct wsr_session_event *event, struct breach breach)
@@ -223,18 +203,6 @@ static size_t take_answer(struct wsr_session *s, const uint8_t *in, size_t len, 
 
 /* ---- Policy: is this legal now? ---------------------------------------------------------------- */
 
-/* What is compressed may be larger than what it stands for, but not by much: an eighth more is what a compressor that
- * codes each byte in nine bits makes of it, and blocks without contents have no end (PMD-47). */
-static struct breach judge_deflated_bytes(const struct wsr_session *s, uint64_t more, bool is_first)
-{
-    uint64_t most = s->shared->limits.message_max_bytes;
-    uint64_t slack = most / 8 + DEFLATED_SLACK_BYTES;
-    most = most <= UINT64_MAX - slack ? most + slack : UINT64_MAX;
-    if (more > most - (is_first ? 0 : s->shared->deflate->wire_bytes))
-        return breach_of(WSR_CLOSE_TOO_BIG, "a compressed message takes more bytes than message_max_bytes allows");
-    return no_breach;
-}
-
 /* RFC 6455 5.4, and the limits of 10.4. A frame's length is judged before any of its payload is kept (RECV-05). */
 static struct breach judge_data_frame(const struct wsr_session *s, const struct wsr_frame *frame)
 {
@@ -246,27 +214,15 @@ static struct breach judge_data_frame(const struct wsr_session *s, const struct 
     if ((is_first ? 0 : s->fragments_count) >= s->shared->limits.fragments_max)
         return breach_of(WSR_CLOSE_POLICY, "a message has more frames than fragments_max allows");
     if (is_first ? frame->rsv != 0 : s->gathering == WSR_SESSION_INFLATED)
-        return judge_deflated_bytes(s, frame->payload_bytes, is_first);
+        return wsr_session_judge_deflated(s, frame->payload_bytes, is_first);
     if (frame->payload_bytes > s->shared->limits.message_max_bytes - s->assembly_used)
         return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows");
     return no_breach;
 }
 
-/* RFC 7692 6: the first frame of a message says whether it is compressed. PMD-40. */
-static struct breach judge_rsv1(const struct wsr_session *s, const struct wsr_frame *frame)
-{
-    if (s->shared->deflate == NULL)
-        return breach_of(WSR_CLOSE_PROTOCOL, "a frame has RSV1 set, but no extension is in use (RFC 6455 5.2)");
-    if (wsr_frame_is_control(frame->opcode))
-        return breach_of(WSR_CLOSE_PROTOCOL, "a control frame has RSV1 set: it is never compressed (RFC 7692 6.1)");
-    if (frame->opcode == WSR_OPCODE_CONTINUATION)
-        return breach_of(WSR_CLOSE_PROTOCOL, "a continuation frame has RSV1 set: the first frame may (RFC 7692 6.1)");
-    return no_breach;
-}
-
 static struct breach judge_frame(const struct wsr_session *s, const struct wsr_frame *frame)
 {
-    struct breach breach = frame->rsv != 0 ? judge_rsv1(s, frame) : no_breach;
+    struct breach breach = frame->rsv != 0 ? wsr_session_judge_rsv1(s, frame) : no_breach;
     if (breach.text != NULL)
         return breach;
     if (frame->masked)
@@ -280,8 +236,7 @@ static bool is_utf8(const struct wsr_session *s, struct wsr_bytes text)
     return text.len == 0 || (s->shared->simd->utf8(&state, text.data, text.len) == text.len && state == 0);
 }
 
-/* UTF-01 to 05: @text goes on where the message's text so far has ended. */
-static struct breach judge_text(struct wsr_session *s, struct wsr_bytes text, bool is_end)
+struct breach wsr_session_judge_text(struct wsr_session *s, struct wsr_bytes text, bool is_end)
 {
     if (text.len > 0 && s->shared->simd->utf8(&s->utf8_state, text.data, text.len) != text.len)
         return breach_of(WSR_CLOSE_NOT_UTF8, "a text message is not UTF-8 (RFC 6455 8.1)");
@@ -316,7 +271,7 @@ static void begin_frame(struct wsr_session *s, const struct wsr_frame *frame)
     if (wsr_frame_is_control(frame->opcode))
         return;
     if (frame->opcode != WSR_OPCODE_CONTINUATION) {
-        assert(s->utf8_state == 0);                 /* no text ends inside a sequence, see judge_text() */
+        assert(s->utf8_state == 0);                 /* no text ends inside a sequence, see wsr_session_judge_text() */
         s->message_kind = frame->opcode;
         s->fragments_count = 0;
         if (frame->rsv != 0) {
@@ -390,111 +345,18 @@ static bool keep(struct wsr_session *s, struct wsr_bytes piece)
     return true;
 }
 
-/* ---- Compressed messages ---- */
-
-/* One byte beyond the limit shows that it is passed (PMD-47). */
-static uint64_t inflated_most(const struct wsr_session *s)
-{
-    uint64_t most = s->shared->limits.message_max_bytes;
-    return most < UINT64_MAX ? most + 1 : most;
-}
-
-/* Room behind what was inflated so far. Grows with what has come, never by what is announced (RECV-15). Returns false
- * without memory. */
-static bool make_room(struct wsr_session *s, size_t piece_bytes)
-{
-    const struct wsr_session_shared *shared = s->shared;
-    if (s->assembly_used < s->assembly_capacity)
-        return true;
-    size_t wanted = 2 * s->assembly_capacity;
-    if (s->assembly == NULL)
-        wanted = larger_of(INFLATED_FIRST_TIMES * piece_bytes, INFLATED_FIRST_BYTES);
-    uint8_t *grown = shared->memory->grow(shared->memory_context, s->assembly, s->assembly_used,
-                                          smaller_of(wanted, inflated_most(s)), &s->assembly_capacity);
-    if (grown != NULL)
-        s->assembly = grown;
-    return grown != NULL;
-}
-
-/* Inflate as much of @in as there is @room for, and judge what was made, *made bytes. *rc says how far that came. */
-static struct breach inflate_into(struct wsr_session *s, struct wsr_bytes *in, bool is_end, uint8_t *to, size_t room,
-                                  size_t *made, enum wsr_inflate *rc)
-{
-    *rc = wsr_deflate_inflate(s->shared->deflate, in, is_end, to, room, made);
-    if (*made > s->shared->limits.message_max_bytes - s->assembly_used)
-        return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows when inflated");
-    struct breach breach = no_breach;
-    if (s->message_kind == WSR_TEXT)
-        breach = judge_text(s, wsr_bytes_of(to, *made), *rc == WSR_INFLATE_DONE);
-    if (breach.text != NULL)
-        return breach;
-    if (*rc == WSR_INFLATE_MEMORY)
-        return breach_of(WSR_CLOSE_INTERNAL, "no memory for a compressed message");
-    if (*rc == WSR_INFLATE_BAD)
-        return breach_of(WSR_CLOSE_NOT_UTF8, "a compressed message is not DEFLATE, or is cut off (RFC 7692 7.2.2)");
-    return no_breach;
-}
-
-/* The whole message is in @in: inflate it where others lie, if it fits. Then *data is all of it, else what there is
- * lies in the assembly. */
-static struct breach inflate_whole(struct wsr_session *s, struct wsr_bytes *in, struct wsr_bytes *data,
-                                   enum wsr_inflate *rc)
-{
-    const struct wsr_session_shared *shared = s->shared;
-    const struct wsr_session_memory *memory = shared->memory;
-    size_t room, made;
-    uint8_t *to = memory->borrow != NULL ? memory->borrow(shared->memory_context, in->len, &room) : NULL;
-    if (to == NULL)
-        return no_breach;
-    struct breach breach = inflate_into(s, in, true, to, room, &made, rc);
-    if (breach.text != NULL)
-        return breach;
-    *data = wsr_bytes_of(to, made);
-    if (*rc == WSR_INFLATE_DONE)
-        memory->keep(shared->memory_context, made);
-    else if (!append(s, &s->assembly, &s->assembly_capacity, &s->assembly_used, *data, inflated_most(s)))
-        return breach_of(WSR_CLOSE_INTERNAL, "no memory for a compressed message");
-    return no_breach;
-}
-
-/* Go on with the message in its block, as long as there is room. */
-static struct breach inflate_more(struct wsr_session *s, struct wsr_bytes *in, bool is_end, enum wsr_inflate *rc)
-{
-    size_t made;
-    if (!make_room(s, in->len))
-        return breach_of(WSR_CLOSE_INTERNAL, "no memory for a compressed message");
-    struct breach breach = inflate_into(s, in, is_end, s->assembly + s->assembly_used,
-                                        s->assembly_capacity - s->assembly_used, &made, rc);
-    s->assembly_used += made;
-    return breach;
-}
-
-/* The same as take_data() for a message that is compressed. One without any bytes is empty, and the inflater never sees
- * it: the tail alone is no block, and would stay in the window's stream (PMD-49). */
+/* The same as take_data() for a message that is compressed. */
 static void take_deflated(struct wsr_session *s, struct wsr_bytes piece, struct wsr_session_event *event)
 {
     bool is_end = !s->in_frame && s->fin;
-    struct wsr_deflate *deflate = s->shared->deflate;
-    struct wsr_bytes data = { NULL, 0 };
-    struct breach breach = no_breach;
-    bool is_whole = is_end && deflate->wire_bytes == 0;
-    deflate->wire_bytes += piece.len;
-    enum wsr_inflate rc = WSR_INFLATE_FULL;
-    if (deflate->wire_bytes == 0)
-        rc = WSR_INFLATE_DONE;
-    else if (piece.len == 0 && !is_end)
-        rc = WSR_INFLATE_MORE;
-    else if (is_whole)
-        breach = inflate_whole(s, &piece, &data, &rc);
-    while (rc == WSR_INFLATE_FULL && breach.text == NULL)
-        breach = inflate_more(s, &piece, is_end, &rc);
+    struct wsr_bytes data;
+    struct breach breach = wsr_session_inflate(s, piece, is_end, &data);
     if (breach.text != NULL) {
         fail(s, event, breach);
         return;
     }
     if (!is_end)
         return;
-    assert(rc == WSR_INFLATE_DONE);
     if (s->assembly_used == 0)
         release(s, &s->assembly);
     deliver(s, data, event);
@@ -505,7 +367,7 @@ static void take_data(struct wsr_session *s, struct wsr_bytes piece, struct wsr_
 {
     bool is_end = !s->in_frame && s->fin;
     if (s->message_kind == WSR_TEXT) {
-        struct breach breach = judge_text(s, piece, is_end);
+        struct breach breach = wsr_session_judge_text(s, piece, is_end);
         if (breach.text != NULL) {
             fail(s, event, breach);
             return;
