@@ -384,7 +384,7 @@ static void protocol_of_the_answer(void **state)
     RUN_CASES(cases);
 }
 
-/* RESP-08, PMD-24, PMD-26. In the first four none was offered. */
+/* RESP-08, PMD-04, PMD-24, PMD-26. In the first four none was offered. */
 static void extensions_of_the_answer(void **state)
 {
     (void)state;
