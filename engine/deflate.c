@@ -227,18 +227,33 @@ static enum wsr_inflate inflate_bytes(z_stream *z, struct wsr_bytes *in)
     return WSR_INFLATE_MORE;
 }
 
-/* The tail that the wire left out, then the check that no library makes: nothing is left over, and the stream stands
- * where a block may begin. What was cut off by the message's end inflates without an error up to there. */
+/* All input was taken; was all made of it that can be? What is left when the room was used up comes before the tail. */
+static bool is_drained(struct wsr_deflate *d)
+{
+    z_stream *z = &d->inflater->z;
+    if (d->is_draining && z->avail_out > 0) {
+        z->next_in = NULL;
+        z->avail_in = 0;
+        (void)inflate(z, Z_SYNC_FLUSH);     /* an error stays, and comes again with the tail */
+    }
+    d->is_draining = z->avail_out == 0;
+    return !d->is_draining;
+}
+
+/* The tail that the wire left out, then the check that no library makes: the tail has stood for nothing, nothing is left
+ * over, and the stream stands where a block may begin. What was cut off by the message's end inflates without an error
+ * up to there, and where four bytes are lacking, the tail might even take their place. */
 static enum wsr_inflate inflate_tail(struct wsr_deflate *d)
 {
     z_stream *z = &d->inflater->z;
-    struct wsr_bytes rest = wsr_bytes_of(tail + d->tail_given, sizeof tail - d->tail_given);
+    uInt room = z->avail_out;
+    struct wsr_bytes rest = wsr_bytes_of(tail, sizeof tail);
     enum wsr_inflate rc = inflate_bytes(z, &rest);
-    d->tail_given = (uint8_t)(sizeof tail - rest.len);
-    if (rc != WSR_INFLATE_MORE)
+    if (rc == WSR_INFLATE_MEMORY)
         return rc;
     bool is_at_block = (z->data_type & 128) != 0, has_bits = (z->data_type & 63) != 0;
-    return is_at_block && !has_bits ? WSR_INFLATE_DONE : WSR_INFLATE_BAD;
+    bool is_end = rc == WSR_INFLATE_MORE && z->avail_out == room && is_at_block && !has_bits;
+    return is_end ? WSR_INFLATE_DONE : WSR_INFLATE_BAD;
 }
 
 enum wsr_inflate wsr_deflate_inflate(struct wsr_deflate *d, struct wsr_bytes *in, bool is_end, uint8_t *out,
@@ -255,12 +270,11 @@ enum wsr_inflate wsr_deflate_inflate(struct wsr_deflate *d, struct wsr_bytes *in
     z->avail_out = given;
     enum wsr_inflate rc = inflate_bytes(z, in);
     if (rc == WSR_INFLATE_MORE && is_end)
-        rc = inflate_tail(d);
+        rc = is_drained(d) ? inflate_tail(d) : WSR_INFLATE_FULL;
     *made = given - z->avail_out;
     add(&d->shared->inflated_bytes, *made);
     if (rc != WSR_INFLATE_DONE)
         return rc;
-    d->tail_given = 0;
     d->is_inflating = false;
     add(&d->shared->inflated, 1);
     add(&d->shared->inflated_wire_bytes, d->wire_bytes);

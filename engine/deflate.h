@@ -43,9 +43,9 @@ struct wsr_deflate {
     uint64_t tried_bytes, tried_most;       /* of the message that goes out: made so far; it is to be smaller */
     uint16_t window_bytes;                  /* less one */
     uint8_t in_bits, out_bits;              /* of the windows */
-    uint8_t tail_given;                     /* bytes of the tail that the inflater has, of the message that ends */
     bool in_keeps, out_keeps;               /* takes the context over from message to message */
     bool is_inflating;                      /* a message that comes in has begun */
+    bool is_draining;                       /* its end has come, and there may be more of it than there was room for */
     bool has_failed;                        /* compressing the message that goes out */
     bool is_listed;
 };
@@ -64,7 +64,8 @@ bool wsr_deflate_can_send(const struct wsr_deflate *deflate);
 enum wsr_inflate {
     WSR_INFLATE_MORE,     /* all of @in was taken, and the message goes on */
     WSR_INFLATE_DONE,     /* the message is complete */
-    WSR_INFLATE_FULL,     /* @room is used up: to be called again, with what is left of @in and with more room */
+    WSR_INFLATE_FULL,     /* @room is used up: to be called again, with what is left of @in and with more room, even
+                             if nothing is left and, as it will turn out, nothing more is made */
     WSR_INFLATE_BAD,      /* no DEFLATE stream, or one that the message cuts off: PMD-46, semantics 5.6 */
     WSR_INFLATE_MEMORY
 };
