@@ -346,10 +346,11 @@ bool wsr_conn_parse(struct wsr_conn *c, struct wsr_loan *buffer)
     uint64_t bytes = wsr_conn_number(&deliver->messages_bytes);
     uint64_t copied = wsr_conn_number(&deliver->copied);
     bool is_done = feed(c, buffer);
-    if (WSR_UNLIKELY(c->marks & MARK_DEFLATES)) {
+    /* The conn may have ended meanwhile, and what was inflated is still in use by its events. */
+    if (WSR_UNLIKELY(c->marks & MARK_DEFLATES))
         wsr_conn_use_deflate(c);
+    if (WSR_UNLIKELY(c->host->inflated != NULL))
         wsr_conn_close_inflated(c->host);
-    }
     count_delivered(&link->counts, deliver, messages, bytes, copied);
     return is_done;
 }
