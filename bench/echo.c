@@ -29,6 +29,8 @@ struct echo_arguments {
     uint32_t version_min, version_max;      /* indices into versions */
     uint32_t records;                       /* index into records */
     bool has_tls;
+    const char *deflate;                    /* parameters; NULL = none, "" = no limits */
+    struct wsr_deflate_offer limits;
 };
 
 #define AT(member) offsetof(struct echo_arguments, member)
@@ -52,6 +54,8 @@ static const struct wsr_option table[] = {
       .help = "direct descriptors: the limit of open files is one for each worker, not for all" },
     { .name = "no-subprotocol", .kind = WSR_OPTION_SWITCH, .offset = AT(options.no_subprotocol),
       .help = "agree on no subprotocol; without this, on the first offered" },
+    { .name = "deflate", .value = "PARAMETERS", .kind = WSR_OPTION_OPTIONAL, .offset = AT(deflate),
+      .help = "agree on permessage-deflate, within such limits as \"server_max_window_bits=10\" (none)" },
     { .name = "tls", .kind = WSR_OPTION_SWITCH, .offset = AT(has_tls),
       .help = "TLS, for wss://; the options below are for it" },
     { .name = "cert", .value = "FILE", .kind = WSR_OPTION_TEXT, .offset = AT(tls.certificate_file),
@@ -77,7 +81,8 @@ static void write_help(void)
     printf("usage: wsring echo [OPTION...]\n\n"
            "Sends back every text and binary message, answers pings, runs until SIGINT or SIGTERM. Prints\n"
            "\"listening on ADDRESS:PORT\" first, with --tls followed by \"(wss://ADDRESS:PORT/)\". Text is passed on\n"
-           "as it is: its UTF-8 is not checked.\n\n");
+           "as it is: its UTF-8 is not checked. With --deflate what came compressed goes back as it came: so the client\n"
+           "compresses and inflates, the server does neither, and both directions have the same parameters.\n\n");
     wsr_option_write_help(stdout, table);
 }
 
@@ -164,6 +169,7 @@ static void report(const struct wsr_echo_server *server)
     for (unsigned i = 0; i < server->options->workers_count; i++) {
         const struct wsr_echo_counts *one = &server->workers[i].counts;
         all.connections += one->connections;
+        all.deflates += one->deflates;
         all.refused += one->refused;
         all.messages += one->messages;
         all.bytes += one->bytes;
@@ -175,6 +181,8 @@ static void report(const struct wsr_echo_server *server)
             "%" PRIu64 " connections, %" PRIu64 " refused, %" PRIu64 " messages, %" PRIu64 " bytes, %" PRIu64
             " pings, %" PRIu64 " closed by the client, %" PRIu64 " closed with 1002\n",
             all.connections, all.refused, all.messages, all.bytes, all.pings, all.closes, all.violations);
+    if (server->options->deflate)
+        fprintf(stderr, "permessage-deflate: %" PRIu64 " of the connections\n", all.deflates);
     if (server->tls)
         report_tls(server);
 }
@@ -326,6 +334,17 @@ static bool is_right(const struct wsr_echo_options *options)
     return true;
 }
 
+static bool is_deflate_right(struct echo_arguments *arguments)
+{
+    struct wsr_fault why;
+    if (wsr_echo_deflate_parse(&arguments->limits, arguments->deflate, &why) != 0) {
+        fprintf(stderr, "wsring echo: --deflate, byte %zu of \"%s\": %s\n", why.at, arguments->deflate, why.text);
+        return false;
+    }
+    arguments->options.deflate = &arguments->limits;
+    return true;
+}
+
 static int prepare_tls(struct echo_arguments *arguments, struct wsr_echo_tls_context **tls)
 {
     static const uint16_t numbers[] = { 0, WSR_TLS_1_2, WSR_TLS_1_3 };      /* as versions */
@@ -361,6 +380,8 @@ int wsr_echo_main(int argc, char **argv)
         return WSR_COMMAND_USAGE;
     }
     if (!is_right(&arguments.options) || !is_tls_right(&arguments))
+        return WSR_COMMAND_USAGE;
+    if (arguments.deflate && !is_deflate_right(&arguments))
         return WSR_COMMAND_USAGE;
     arguments.options.spin = arguments.wait == 1;
     struct wsr_echo_tls_context *tls = NULL;

@@ -93,6 +93,9 @@ static void take_field(struct fields *f, struct wsr_bytes name, struct wsr_bytes
         f->request.key = value;
     } else if (wsr_http_name_is(name, "sec-websocket-protocol") && f->request.protocol.len == 0) {
         f->request.protocol = first_of_list(value);
+    } else if (wsr_http_name_is(name, "sec-websocket-extensions") &&
+               f->request.extensions_count < WSR_ECHO_HTTP_EXTENSIONS_MAX) {
+        f->request.extensions[f->request.extensions_count++] = value;
     }
 }
 
@@ -165,14 +168,17 @@ int wsr_echo_http_accept(char out[WSR_ECHO_HTTP_ANSWER_CHARS], const struct wsr_
     if (rc < 0)
         return rc;
     bool agreed = request->protocol.len > 0;
+    const char *extensions = request->agreed_extensions;
     return snprintf(out, WSR_ECHO_HTTP_ANSWER_CHARS,
                     "HTTP/1.1 101 Switching Protocols\r\n"
                     "Upgrade: websocket\r\n"
                     "Connection: Upgrade\r\n"
                     "Sec-WebSocket-Accept: %s\r\n"
-                    "%s%.*s%s\r\n",
+                    "%s%.*s%s%s%s%s\r\n",
                     accept, agreed ? "Sec-WebSocket-Protocol: " : "", (int)request->protocol.len,
-                    agreed ? (const char *)request->protocol.data : "", agreed ? "\r\n" : "");
+                    agreed ? (const char *)request->protocol.data : "", agreed ? "\r\n" : "",
+                    extensions ? "Sec-WebSocket-Extensions: " : "", extensions ? extensions : "",
+                    extensions ? "\r\n" : "");
 }
 
 int wsr_echo_http_refuse(char out[WSR_ECHO_HTTP_ANSWER_CHARS], const char *why)

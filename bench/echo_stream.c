@@ -42,10 +42,11 @@ static int fail(struct feeder *f)
     return rc < 0 ? rc : wsr_echo_queue_append(f->queue, f->pool, code, sizeof code);
 }
 
-/* RFC 6455 5.1 (clients mask), 5.2 (no extension was agreed on), 5.4 (order of fragments). */
+/* RFC 6455 5.1 (clients mask), 5.2 (RSV1 as RFC 7692 6 has it, if that was agreed on), 5.4 (order of fragments). */
 static bool is_legal(const struct wsr_echo_stream *stream, const struct wsr_frame *frame)
 {
-    if (!frame->masked || frame->rsv != 0)
+    bool may_deflate = stream->deflates && (frame->opcode == WSR_OPCODE_TEXT || frame->opcode == WSR_OPCODE_BINARY);
+    if (!frame->masked || (frame->rsv != 0 && !may_deflate))
         return false;
     if (frame->opcode >= WSR_OPCODE_CLOSE)
         return true;
@@ -82,7 +83,7 @@ static int start_frame(struct feeder *f, const struct wsr_frame *frame)
     }
     if (!stream->drop) {
         uint8_t opcode = frame->opcode == WSR_OPCODE_PING ? WSR_OPCODE_PONG : frame->opcode;
-        int rc = write_head(f, (uint8_t)((frame->fin ? 0x80 : 0) | opcode), frame->payload_bytes);
+        int rc = write_head(f, (uint8_t)((frame->fin ? 0x80 : 0) | frame->rsv << 4 | opcode), frame->payload_bytes);
         if (rc < 0)
             return rc;
     }

@@ -1,5 +1,6 @@
 /* The WebSocket life of one connection of the echo server, from the upgrade on: frames in, their echoes out. Knows
- * no socket. Frames pass through as they come, however long: no message is ever held whole. */
+ * no socket. Frames pass through as they come, however long: no message is ever held whole, and what is compressed stays so,
+ * which echo_deflate.h has seen to. */
 #ifndef WSR_ECHO_STREAM_H
 #define WSR_ECHO_STREAM_H
 
@@ -18,6 +19,7 @@ struct wsr_echo_stream {
     uint8_t head_have;             /* bytes in head */
     bool in_message;               /* the next data frame is to be a continuation (RFC 6455 5.4) */
     bool drop;                     /* payload of a pong: nothing to echo */
+    bool deflates;                 /* permessage-deflate was agreed on: messages may be compressed */
     uint8_t phase;                 /* of the mask */
     struct wsr_frame frame;
     uint8_t head[WSR_FRAME_HEAD_MAX];   /* a header that came in pieces */
@@ -26,6 +28,7 @@ struct wsr_echo_stream {
 struct wsr_echo_counts {
     uint64_t connections;
     uint64_t refused;              /* upgrades answered with 400 */
+    uint64_t deflates;             /* connections with permessage-deflate */
     uint64_t messages;
     uint64_t bytes;                /* payload of data frames */
     uint64_t pings;

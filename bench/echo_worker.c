@@ -228,6 +228,13 @@ static int answer_upgrade(struct wsr_echo_worker *w, struct wsr_echo_conn *c, st
     char answer[WSR_ECHO_HTTP_ANSWER_CHARS];
     if (w->server->options->no_subprotocol)
         request->protocol.len = 0;
+    char extensions[WSR_DEFLATE_ANSWER_MAX];
+    const struct wsr_deflate_offer *limits = w->server->options->deflate;
+    if (limits && wsr_echo_deflate_agree(extensions, limits, request->extensions, request->extensions_count)) {
+        request->agreed_extensions = extensions;
+        c->stream.deflates = true;
+        w->counts.deflates++;
+    }
     int len = wsr_echo_http_accept(answer, request);
     if (len < 0)
         return len;

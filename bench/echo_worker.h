@@ -5,6 +5,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
+#include "echo_deflate.h"
 #include "echo_stream.h"
 #include "echo_tls.h"
 #include "engine/driver.h"
@@ -17,6 +18,7 @@ struct wsr_echo_options {
     uint64_t buffers_count;       /* receive buffers of each worker, a power of two */
     uint64_t buffer_bytes;
     bool no_subprotocol;
+    const struct wsr_deflate_offer *deflate;      /* limits for permessage-deflate; NULL = not agreed on */
     bool spin;                    /* never sleep */
     bool direct;                  /* connections are no open files */
 };

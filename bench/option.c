@@ -25,7 +25,7 @@ static int __attribute__((format(printf, 2, 3))) refuse(struct reader *r, const 
 
 static bool takes_value(const struct wsr_option *option)
 {
-    return option->kind != WSR_OPTION_SWITCH && option->kind != WSR_OPTION_SET;
+    return option->kind != WSR_OPTION_SWITCH && option->kind != WSR_OPTION_SET && option->kind != WSR_OPTION_OPTIONAL;
 }
 
 static int set_quantity(struct reader *r, const struct wsr_option *option, const char *text, void *to)
@@ -87,6 +87,10 @@ static int set(struct reader *r, const struct wsr_option *option, const char *te
         return 0;
     case WSR_OPTION_LIST:
         return append(r, to, option->name, text);
+    case WSR_OPTION_OPTIONAL:
+        text = text ? text : "";
+        memcpy(to, &text, sizeof text);
+        return 0;
     }
     return refuse(r, "--%s cannot be read", option->name);
 }
@@ -118,9 +122,9 @@ static int read_long(struct reader *r, const char *word, const char *next)
     if (!option)
         return refuse(r, "there is no option --%.*s; --help lists the options", (int)len, word);
     if (!takes_value(option)) {
-        if (value)
+        if (value && option->kind != WSR_OPTION_OPTIONAL)
             return refuse(r, "--%s takes no value, but was given \"%s\"", option->name, value);
-        return set(r, option, NULL) < 0 ? -1 : 1;
+        return set(r, option, value) < 0 ? -1 : 1;
     }
     if (!value && !next)
         return refuse(r, "--%s needs a value (%s) behind it", option->name, option->value);
@@ -179,8 +183,9 @@ void wsr_option_write_help(FILE *to, const struct wsr_option *table)
         char letter[5] = "    ";
         if (table->letter)
             snprintf(letter, sizeof letter, "-%c, ", table->letter);
-        int width = fprintf(to, "  %s--%s%s%s", letter, table->name, table->value ? " " : "",
-                            table->value ? table->value : "");
+        bool is_optional = table->kind == WSR_OPTION_OPTIONAL;
+        int width = fprintf(to, "  %s--%s%s%s%s", letter, table->name, is_optional ? "[=" : table->value ? " " : "",
+                            table->value ? table->value : "", is_optional ? "]" : "");
         if (width >= HELP_COLUMN) {
             fputc('\n', to);
             width = 0;

@@ -15,7 +15,8 @@ enum wsr_option_kind {
     WSR_OPTION_BYTES = 4,
     WSR_OPTION_DURATION = 5,   /* nanoseconds */
     WSR_OPTION_TEXT = 6,       /* sets a const char * into argv */
-    WSR_OPTION_LIST = 7        /* may be repeated; adds to a struct wsr_option_list */
+    WSR_OPTION_LIST = 7,       /* may be repeated; adds to a struct wsr_option_list */
+    WSR_OPTION_OPTIONAL = 8    /* a text behind "=", or none: sets a const char * to it, or to "" */
 };
 
 #define WSR_OPTION_LIST_MAX 64
