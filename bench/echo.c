@@ -81,8 +81,8 @@ static void write_help(void)
     printf("usage: wsring echo [OPTION...]\n\n"
            "Sends back every text and binary message, answers pings, runs until SIGINT or SIGTERM. Prints\n"
            "\"listening on ADDRESS:PORT\" first, with --tls followed by \"(wss://ADDRESS:PORT/)\". Text is passed on\n"
-           "as it is: its UTF-8 is not checked. With --deflate what came compressed goes back as it came: so the client\n"
-           "compresses and inflates, the server does neither, and both directions have the same parameters.\n\n");
+           "as it is: its UTF-8 is not checked. With --deflate what came compressed goes back as it came: the\n"
+           "client compresses and inflates, the server does neither, and binds the client so that it may.\n\n");
     wsr_option_write_help(stdout, table);
 }
 

@@ -32,16 +32,14 @@ static uint8_t smaller_bits(uint8_t a, uint8_t b)
     return a != 0 && (b == 0 || a < b) ? a : b;
 }
 
-/* The server's limits for this offer, and what they mean for the client. Returns false when the client would not keep
- * to it. */
-static bool bind_client(struct wsr_deflate_offer *limits, const struct wsr_deflate_offer *offer)
+/* What the server's limits, and its own for this offer, mean for the client. */
+static void bind_client(struct wsr_deflate_offer *limits, const struct wsr_deflate_offer *offer)
 {
     uint8_t server_bits = smaller_bits(limits->server_max_window_bits, offer->server_max_window_bits);
     if (limits->server_no_context_takeover || offer->server_no_context_takeover)
         limits->client_no_context_takeover = true;
     if (server_bits != 0 && server_bits < BITS_MAX)
         limits->client_max_window_bits = smaller_bits(limits->client_max_window_bits, server_bits);
-    return limits->client_max_window_bits == 0 || offer->limits_client;
 }
 
 static bool agree_to(char answer[WSR_DEFLATE_ANSWER_MAX], const struct wsr_deflate_offer *limits,
@@ -51,8 +49,10 @@ static bool agree_to(char answer[WSR_DEFLATE_ANSWER_MAX], const struct wsr_defla
     struct wsr_deflate_offer bound = *limits;
     struct wsr_deflate_agreed agreed;
     struct wsr_fault why;
-    if (wsr_deflate_offer_parse(&offers, element, &why) != 0 || !bind_client(&bound, &offers.list[0]) ||
-        !wsr_deflate_offer_choose(&agreed, answer, &offers, &bound))
+    if (wsr_deflate_offer_parse(&offers, element, &why) != 0)
+        return false;
+    bind_client(&bound, &offers.list[0]);
+    if (!wsr_deflate_offer_choose(&agreed, answer, &offers, &bound))
         return false;
     assert(agreed.client_max_window_bits <= agreed.server_max_window_bits);
     assert(agreed.client_no_context_takeover || !agreed.server_no_context_takeover);

@@ -26,7 +26,8 @@ struct wsr_echo_http_request {
 WSR_MUST_USE ptrdiff_t wsr_echo_http_parse(struct wsr_echo_http_request *out, const uint8_t *in, size_t len,
                                            size_t *scanned, const char **why);
 
-/* Write the answer 101, which agrees on the protocol when there is one, and on agreed_extensions. Returns its length, or WSR_ERR_MEMORY. */
+/* Write the answer 101, which agrees on the protocol when there is one, and on agreed_extensions. Returns its length,
+ * or WSR_ERR_MEMORY. */
 WSR_MUST_USE int wsr_echo_http_accept(char out[WSR_ECHO_HTTP_ANSWER_CHARS],
                                       const struct wsr_echo_http_request *request);
 

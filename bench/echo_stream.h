@@ -1,6 +1,6 @@
 /* The WebSocket life of one connection of the echo server, from the upgrade on: frames in, their echoes out. Knows
- * no socket. Frames pass through as they come, however long: no message is ever held whole, and what is compressed stays so,
- * which echo_deflate.h has seen to. */
+ * no socket. Frames pass through as they come, however long: no message is ever held whole, and what is compressed
+ * stays so, which echo_deflate.h has seen to. */
 #ifndef WSR_ECHO_STREAM_H
 #define WSR_ECHO_STREAM_H
 

@@ -53,6 +53,15 @@ static const struct wsr_option table[] = {
       .help = "binary messages (default)" },
     { .name = "text", .kind = WSR_OPTION_SET, .min = WSR_TEXT, .offset = AT(kind),
       .help = "text of two- to four-byte characters" },
+    { .name = "json", .kind = WSR_OPTION_SWITCH, .offset = AT(is_json),
+      .help = "text like that of exchanges, which compresses well" },
+    { .name = "deflate", .value = "PARAMETERS", .kind = WSR_OPTION_OPTIONAL, .offset = AT(deflate),
+      .help = "offer permessage-deflate with such parameters as \"client_no_context_takeover\" (no offer; without\n"
+              "                              PARAMETERS as browsers do: client_max_window_bits)" },
+    { .name = "deflate-level", .value = "COUNT", .kind = WSR_OPTION_COUNT, .min = 1, .max = 9,
+      .offset = AT(deflate_level), .help = "of zlib, from fastest to smallest (6)" },
+    { .name = "deflate-min", .value = "SIZE", .kind = WSR_OPTION_BYTES, .min = 1, .max = UINT32_MAX - 1,
+      .offset = AT(deflate_min_bytes), .help = "smaller messages are sent as they are (the engine's default)" },
     { .name = "header", .letter = 'H', .value = "'K: V'", .kind = WSR_OPTION_LIST, .offset = AT(headers),
       .help = "request header; repeatable" },
     { .name = "subprotocol", .value = "NAME", .kind = WSR_OPTION_LIST, .offset = AT(subprotocols),
@@ -224,12 +233,27 @@ static int check_limits(const struct wsr_load_plan *plan)
     return 0;
 }
 
+static int prepare_deflate(struct wsr_load_plan *plan, struct wsr_load_options *options)
+{
+    if (!options->deflate && (options->deflate_level > 0 || options->deflate_min_bytes > 0))
+        return refuse("--deflate-level and --deflate-min are for compression: give --deflate too");
+    if (options->is_json)
+        options->kind = WSR_TEXT;
+    if (!options->deflate)
+        return 0;
+    const char *parameters = options->deflate[0] ? options->deflate : "client_max_window_bits";
+    int len = snprintf(plan->deflate, sizeof plan->deflate, "permessage-deflate; %s", parameters);
+    return len < (int)sizeof plan->deflate ? 0 : refuse("the parameters of --deflate are longer than 490 characters");
+}
+
 static int prepare(struct wsr_load_plan *plan, struct wsr_load_options *options)
 {
     if (options->is_inline && options->workers > 0)
         return refuse("--inline and --workers exclude each other: give one of them");
     if (options->buffers_count & (options->buffers_count - 1))
         return refuse("--buffers takes a power of two such as 512, but was given %" PRIu64, options->buffers_count);
+    if (prepare_deflate(plan, options) < 0)
+        return -1;
     char error[WSR_LOAD_TLS_ERROR_CHARS];
     if (wsr_load_tls_check(options, error) < 0)
         return refuse("%s", error);
@@ -245,8 +269,10 @@ static int prepare(struct wsr_load_plan *plan, struct wsr_load_options *options)
     if (split_headers(plan, &options->headers) < 0 || split_sources(plan, options->source) < 0 ||
         check_limits(plan) < 0)
         return -1;
-    if (wsr_payload_init(&plan->payload, (enum wsr_kind)options->kind, options->message_bytes,
-                         (uint32_t)options->seed) < 0)
+    int rc = options->is_json ? wsr_payload_init_json(&plan->payload, options->message_bytes, (uint32_t)options->seed)
+                              : wsr_payload_init(&plan->payload, (enum wsr_kind)options->kind, options->message_bytes,
+                                                 (uint32_t)options->seed);
+    if (rc < 0)
         return refuse("no memory for messages of %" PRIu64 " bytes; give a smaller --size", options->message_bytes);
     return 0;
 }
@@ -393,6 +419,13 @@ static void add_statistics(struct wsr_engine_statistics *to, const struct wsr_en
     to->tls_library += from->tls_library;
     to->tls_kernel += from->tls_kernel;
     to->tls_direct += from->tls_direct;
+    to->deflate_messages_sent += from->deflate_messages_sent;
+    to->deflate_sent_bytes += from->deflate_sent_bytes;
+    to->deflate_sent_wire_bytes += from->deflate_sent_wire_bytes;
+    to->deflate_given_up += from->deflate_given_up;
+    to->deflate_messages_received += from->deflate_messages_received;
+    to->deflate_received_bytes += from->deflate_received_bytes;
+    to->deflate_received_wire_bytes += from->deflate_received_wire_bytes;
 }
 
 static void add_lane(struct wsr_report *report, const struct wsr_load_result *lane)

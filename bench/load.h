@@ -16,6 +16,7 @@
 #define WSR_LOAD_REASONS_MAX 16
 #define WSR_LOAD_REASON_CHARS 256
 #define WSR_LOAD_AGREED_CHARS 256
+#define WSR_LOAD_OFFER_CHARS 512
 
 enum wsr_load_output {
     WSR_LOAD_TEXT = 0,
@@ -40,11 +41,15 @@ struct wsr_load_options {
     uint64_t buffer_bytes;          /* 0 = the engine's */
     uint64_t server_pid;            /* 0 = unknown */
     uint32_t kind;                  /* enum wsr_kind */
+    const char *deflate;            /* parameters to offer, "" = as browsers do; NULL = no offer */
+    uint64_t deflate_level;         /* 0 = the engine's; so the next */
+    uint64_t deflate_min_bytes;
     uint32_t wait;                  /* enum wsr_wait */
     uint64_t batch_count, batch_ns, napi_ns;
     uint32_t output;                /* enum wsr_load_output */
     bool is_inline;                 /* asked for in so many words */
     bool direct;                    /* connections are no open files */
+    bool is_json;                   /* text that compresses */
     bool quiet;
     const char *connect_to;
     const char *source;             /* addresses, separated by commas */
@@ -113,6 +118,7 @@ struct wsr_load_plan {
     struct wsr_header headers[WSR_OPTION_LIST_MAX];
     const char *sources[WSR_LOAD_SOURCES_MAX];
     size_t sources_count;
+    char deflate[WSR_LOAD_OFFER_CHARS];     /* as struct wsr_socket_options has it */
     uint32_t lanes_count;
     _Atomic(uint64_t) until_ns;     /* end of the window; written before the command RUN */
     _Atomic(uint32_t) command;      /* enum wsr_load_command */

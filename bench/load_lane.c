@@ -332,6 +332,7 @@ static int open_conn(struct wsr_load_lane *lane, struct wsr_load_conn *c)
     socket_options.connect_to = options->connect_to;
     socket_options.fragment_bytes = options->fragment_bytes;
     socket_options.tls_name = options->tls_name;
+    socket_options.deflate = plan->deflate;
     socket_options.user = c;
     if (plan->sources_count > 0)
         socket_options.source_address = plan->sources[c->id % plan->sources_count];
@@ -543,6 +544,8 @@ struct wsr_engine_options wsr_load_lane_engine_options(const struct wsr_load_opt
     engine_options.batch_ns = options->batch_ns;
     engine_options.napi_us = (uint32_t)((options->napi_ns + 999) / 1000);
     engine_options.open_timeout_ns = options->open_timeout_ns;
+    engine_options.deflate_level = (uint32_t)options->deflate_level;
+    engine_options.deflate_min_bytes = (uint32_t)options->deflate_min_bytes;
     wsr_load_tls_engine_options(options, &engine_options);
     return engine_options;
 }

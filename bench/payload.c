@@ -4,6 +4,7 @@
  */
 #include "payload.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@
 #define TEXT_GROUP_BYTES 12u         /* one character of 2, one of 4, two of 3 bytes, in any order */
 #define TEXT_PLACES 256u             /* where a body may start: at any of so many groups */
 #define BINARY_PLACES 4096u          /* at any of so many bytes */
-#define PATTERN_SPARE_BYTES 4096u    /* covers the last place of either */
+#define JSON_PLACES (1u << 20)       /* the same: far more than the window of a compressor, or all would repeat */
 
 /* The head in memory, without padding. Only ever read back by the same program: byte order does not matter. */
 struct head {
@@ -127,27 +128,57 @@ static void fill_binary(uint8_t *to, size_t bytes, uint64_t seed)
     }
 }
 
-int wsr_payload_init(struct wsr_payload_plan *plan, enum wsr_kind kind, size_t message_bytes, uint32_t run)
+/* Quotes of a few symbols: names that repeat, digits that do not. */
+static void fill_json(uint8_t *to, size_t bytes, uint64_t seed)
+{
+    static const char *const symbols[] = { "BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "BNBUSDT", "DOGEUSDT" };
+    for (size_t at = 0; at < bytes;) {
+        char quote[160];
+        seed = mix(seed);
+        unsigned price = 6000000 + (unsigned)(seed % 5000), size = (unsigned)(seed >> 32) % 100000;
+        int len = snprintf(quote, sizeof quote,
+                           "{\"e\":\"bookTicker\",\"u\":%u,\"s\":\"%s\",\"b\":\"%u.%02u\",\"B\":\"%u.%05u\","
+                           "\"a\":\"%u.%02u\"}\n",
+                           400900000 + (unsigned)(seed >> 20) % 100000, symbols[(seed >> 50) % 6], price / 100,
+                           price % 100, size % 31, size, price / 100, (price + 7) % 100);
+        size_t taken = (size_t)len < bytes - at ? (size_t)len : bytes - at;
+        memcpy(to + at, quote, taken);
+        at += taken;
+    }
+}
+
+static int init(struct wsr_payload_plan *plan, enum wsr_kind kind, bool is_json, size_t message_bytes, uint32_t run)
 {
     size_t whole = kind == WSR_TEXT ? WSR_PAYLOAD_HEAD_CHARS : WSR_PAYLOAD_HEAD_BYTES;
-    size_t pattern_bytes = message_bytes + PATTERN_SPARE_BYTES;
+    uint32_t places = is_json ? JSON_PLACES : kind == WSR_TEXT ? TEXT_PLACES : BINARY_PLACES;
+    uint32_t place_bytes = kind == WSR_TEXT && !is_json ? TEXT_GROUP_BYTES : 1;
+    size_t pattern_bytes = message_bytes + (size_t)places * place_bytes;
     pattern_bytes += TEXT_GROUP_BYTES - pattern_bytes % TEXT_GROUP_BYTES;
     uint8_t *pattern = malloc(pattern_bytes);
     if (!pattern)
         return WSR_ERR_MEMORY;
-    if (kind == WSR_TEXT)
-        fill_text(pattern, pattern_bytes, run);
-    else
-        fill_binary(pattern, pattern_bytes, run);
+    (is_json ? fill_json : kind == WSR_TEXT ? fill_text : fill_binary)(pattern, pattern_bytes, run);
     *plan = (struct wsr_payload_plan){
         .pattern = pattern,
         .message_bytes = message_bytes,
         .head_bytes = message_bytes < whole ? message_bytes : whole,
         .run = run,
+        .places = places,
+        .place_bytes = place_bytes,
         .kind = kind,
         .is_whole = message_bytes >= whole,
     };
     return 0;
+}
+
+int wsr_payload_init(struct wsr_payload_plan *plan, enum wsr_kind kind, size_t message_bytes, uint32_t run)
+{
+    return init(plan, kind, false, message_bytes, run);
+}
+
+int wsr_payload_init_json(struct wsr_payload_plan *plan, size_t message_bytes, uint32_t run)
+{
+    return init(plan, WSR_TEXT, true, message_bytes, run);
 }
 
 void wsr_payload_free(struct wsr_payload_plan *plan)
@@ -160,11 +191,11 @@ void wsr_payload_free(struct wsr_payload_plan *plan)
 static const uint8_t *body_of(const struct wsr_payload_plan *plan, const struct head *head, size_t *pattern_bytes)
 {
     size_t bytes = plan->message_bytes - plan->head_bytes;
+    const uint8_t *body = plan->pattern + (head->checksum >> 32) % plan->places * plan->place_bytes;
     if (plan->kind != WSR_TEXT) {
         *pattern_bytes = bytes;
-        return plan->pattern + (head->checksum >> 32) % BINARY_PLACES;
+        return body;
     }
-    const uint8_t *body = plan->pattern + (head->checksum >> 32) % TEXT_PLACES * TEXT_GROUP_BYTES;
     while ((body[bytes] & 0xc0) == 0x80)      /* the byte behind would go on with a character: step back before it */
         bytes--;
     *pattern_bytes = bytes;

@@ -1,7 +1,7 @@
 /* Messages that name themselves, and the judgement of what comes back. A message is a head (checksum, sequence,
  * connection, run, magic, size) and a body cut from a random pattern at a place that depends on the head, so that
  * a body under the wrong head is found. Text carries the head in hexadecimal and a body of two- to four-byte
- * characters. */
+ * characters. JSON is text whose pattern is quotes as exchanges send them, which compress well. */
 #ifndef WSR_PAYLOAD_H
 #define WSR_PAYLOAD_H
 
@@ -22,6 +22,8 @@ struct wsr_payload_plan {
     size_t message_bytes;
     size_t head_bytes;      /* as sent; less than a whole head when messages are shorter than that */
     uint32_t run;
+    uint32_t places;        /* where a body may start in the pattern, */
+    uint32_t place_bytes;   /* so far apart */
     enum wsr_kind kind;
     bool is_whole;          /* the head fits: messages are identified by what they say */
 };
@@ -41,6 +43,8 @@ enum wsr_payload_verdict {
 /* Returns 0 or WSR_ERR_MEMORY. @run tells runs apart and seeds the pattern. */
 WSR_MUST_USE int wsr_payload_init(struct wsr_payload_plan *plan, enum wsr_kind kind, size_t message_bytes,
                                   uint32_t run);
+/* The same for JSON, which is text. */
+WSR_MUST_USE int wsr_payload_init_json(struct wsr_payload_plan *plan, size_t message_bytes, uint32_t run);
 void wsr_payload_free(struct wsr_payload_plan *plan);
 
 /*

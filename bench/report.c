@@ -233,6 +233,33 @@ static void write_messages(FILE *to, const struct wsr_report *report)
             ns_text(a, (double)report->window_ns), sent / 1e6, received / 1e6);
 }
 
+static double ratio_of(uint64_t payload, uint64_t wire)
+{
+    return wire > 0 ? (double)payload / (double)wire : 0;
+}
+
+/* Of the whole run: payload, what it was on the wire, and what compression had to do with that. */
+static void write_wire(FILE *to, const struct wsr_report *report)
+{
+    const struct wsr_engine_statistics *s = &report->statistics;
+    uint64_t out = report->counts.sent * report->options->message_bytes;
+    uint64_t in = report->counts.verified * report->options->message_bytes;
+    char a[WSR_QUANTITY_CHARS], b[WSR_QUANTITY_CHARS], c[WSR_QUANTITY_CHARS], d[WSR_QUANTITY_CHARS];
+    fprintf(to, "wire           %s bytes out for %s of payload, %s in for %s, all headers and handshakes included\n",
+            count_text(a, s->wire_sent_bytes), count_text(b, out), count_text(c, s->wire_received_bytes),
+            count_text(d, in));
+    if (!report->options->deflate)
+        return;
+    if (report->extensions[0] == '\0') {
+        fprintf(to, "compression    offered, and the server did not agree to it: nothing was compressed\n");
+        return;
+    }
+    fprintf(to, "compression    out %s messages, %.2f : 1, and %s that became no smaller; in %s, %.2f : 1\n",
+            count_text(a, s->deflate_messages_sent), ratio_of(s->deflate_sent_bytes, s->deflate_sent_wire_bytes),
+            count_text(b, s->deflate_given_up), count_text(c, s->deflate_messages_received),
+            ratio_of(s->deflate_received_bytes, s->deflate_received_wire_bytes));
+}
+
 static void write_latency(FILE *to, const struct wsr_report *report)
 {
     const struct wsr_histogram *latency = &report->times.latency;
@@ -305,6 +332,7 @@ void wsr_report_write_text(FILE *to, const struct wsr_report *report)
     write_connections(to, report);
     write_tls(to, report);
     write_messages(to, report);
+    write_wire(to, report);
     write_latency(to, report);
     write_cpu(to, report);
     write_engine(to, report);

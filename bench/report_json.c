@@ -18,7 +18,7 @@ static void write_options(struct wsr_json *json, const struct wsr_report *report
     wsr_json_count(json, "messages", options->messages);
     wsr_json_count(json, "size", options->message_bytes);
     wsr_json_count(json, "fragment", options->fragment_bytes);
-    wsr_json_text(json, "kind", options->kind == WSR_TEXT ? "text" : "binary");
+    wsr_json_text(json, "kind", options->is_json ? "json" : options->kind == WSR_TEXT ? "text" : "binary");
     wsr_json_count(json, "in_flight", options->in_flight);
     wsr_json_count(json, "connect_rate", options->connect_rate);
     wsr_json_count(json, "open_timeout_ns", options->open_timeout_ns);
@@ -173,6 +173,26 @@ static void write_tls(struct wsr_json *json, const struct wsr_report *report)
     wsr_json_close(json, '}');
 }
 
+static void write_deflate(struct wsr_json *json, const struct wsr_report *report)
+{
+    const struct wsr_engine_statistics *s = &report->statistics;
+    if (!report->options->deflate) {
+        wsr_json_null(json, "deflate");
+        return;
+    }
+    wsr_json_open(json, "deflate", '{');
+    wsr_json_text(json, "offered", report->plan->deflate);
+    wsr_json_bool(json, "agreed", report->extensions[0] != '\0');
+    wsr_json_count(json, "messages_sent", s->deflate_messages_sent);
+    wsr_json_count(json, "sent_bytes", s->deflate_sent_bytes);
+    wsr_json_count(json, "sent_wire_bytes", s->deflate_sent_wire_bytes);
+    wsr_json_count(json, "given_up", s->deflate_given_up);
+    wsr_json_count(json, "messages_received", s->deflate_messages_received);
+    wsr_json_count(json, "received_bytes", s->deflate_received_bytes);
+    wsr_json_count(json, "received_wire_bytes", s->deflate_received_wire_bytes);
+    wsr_json_close(json, '}');
+}
+
 static void write_engine(struct wsr_json *json, const struct wsr_report *report)
 {
     const struct wsr_engine_statistics *s = &report->statistics;
@@ -226,6 +246,7 @@ void wsr_report_write_json(FILE *to, const struct wsr_report *report)
     write_percentiles(&json, "opening_ns", &report->times.opening);
     write_steps(&json, &report->times);
     write_tls(&json, report);
+    write_deflate(&json, report);
     write_cpu(&json, report);
     write_reasons(&json, &report->reasons);
     write_engine(&json, report);

@@ -240,9 +240,9 @@ static bool is_drained(struct wsr_deflate *d)
     return !d->is_draining;
 }
 
-/* The tail that the wire left out, then the check that no library makes: the tail has stood for nothing, nothing is left
- * over, and the stream stands where a block may begin. What was cut off by the message's end inflates without an error
- * up to there, and where four bytes are lacking, the tail might even take their place. */
+/* The tail that the wire left out, then the check that no library makes: the tail has stood for nothing, nothing is
+ * left over, and the stream stands where a block may begin. What was cut off by the message's end inflates without an
+ * error up to there, and where four bytes are lacking, the tail might even take their place. */
 static enum wsr_inflate inflate_tail(struct wsr_deflate *d)
 {
     z_stream *z = &d->inflater->z;

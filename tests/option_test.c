@@ -18,6 +18,7 @@ struct values {
     bool loud;
     bool brief;
     const char *text;
+    const char *optional;
     struct wsr_option_list list;
 };
 
@@ -39,6 +40,8 @@ static const struct wsr_option table[] = {
       .help = "brief" },
     { .name = "text", .value = "TEXT", .kind = WSR_OPTION_TEXT, .offset = offsetof(struct values, text),
       .help = "a text" },
+    { .name = "optional", .value = "TEXT", .kind = WSR_OPTION_OPTIONAL, .offset = offsetof(struct values, optional),
+      .help = "a text, or none" },
     { .name = "item", .letter = 'i', .value = "ITEM", .kind = WSR_OPTION_LIST, .offset = offsetof(struct values, list),
       .help = "an item" },
     { .name = NULL },
@@ -168,9 +171,25 @@ static void the_help_has_a_line_for_every_option(void **state)
     assert_non_null(strstr(text, "  -c, --count N"));
 }
 
+/* What stands behind it without "=" is not its value. */
+static void an_optional_value_comes_behind_its_sign_alone(void **state)
+{
+    (void)state;
+    assert_int_equal(PARSE("--optional", "operand"), 0);
+    assert_string_equal(got.optional, "");
+    assert_string_equal(result.operands.items[0], "operand");
+    assert_int_equal(PARSE("--optional=a=b; c"), 0);
+    assert_string_equal(got.optional, "a=b; c");
+    assert_int_equal(PARSE("--optional="), 0);
+    assert_string_equal(got.optional, "");
+    assert_int_equal(PARSE("operand"), 0);
+    assert_null(got.optional);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_optional_value_comes_behind_its_sign_alone),
         cmocka_unit_test(every_kind_goes_where_its_row_says),
         cmocka_unit_test(letters_take_their_value_beside_or_behind_and_may_be_joined),
         cmocka_unit_test(the_last_of_several_wins),

@@ -97,6 +97,34 @@ static void text_is_valid_utf8_with_multi_byte_characters(void **state)
     }
 }
 
+/* It is ASCII, and differs from message to message. */
+static void json_is_text_that_differs(void **state)
+{
+    (void)state;
+    for (size_t bytes = 0; bytes <= 2000; bytes += 97) {
+        struct wsr_payload_plan plan;
+        assert_int_equal(wsr_payload_init_json(&plan, bytes, RUN), 0);
+        assert_int_equal(plan.kind, WSR_TEXT);
+        uint8_t *before = message(&plan, 3, 100);
+        for (uint64_t sequence = 0; sequence < 20; sequence++) {
+            uint64_t told;
+            uint8_t *m = message(&plan, 3, sequence);
+            for (size_t i = 0; i < bytes; i++)
+                assert_true(m[i] == '\n' || (m[i] >= ' ' && m[i] <= '~'));
+            assert_int_equal(judge(&plan, 3, sequence, m, bytes, &told), WSR_PAYLOAD_EXPECTED);
+            if (bytes > 500) {
+                const size_t head = WSR_PAYLOAD_HEAD_CHARS;
+                assert_memory_not_equal(m + head, before + head, bytes - head);
+                assert_non_null(memmem(m, bytes, "\"bookTicker\"", 12));
+            }
+            free(before);
+            before = m;
+        }
+        free(before);
+        wsr_payload_free(&plan);
+    }
+}
+
 /* One wrong byte anywhere is found; the sequence is still told when it is the body that is wrong. */
 static void one_changed_byte_is_corrupt_wherever_it_is(void **state)
 {
@@ -183,6 +211,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_message_is_itself_at_every_size),
         cmocka_unit_test(text_is_valid_utf8_with_multi_byte_characters),
+        cmocka_unit_test(json_is_text_that_differs),
         cmocka_unit_test(one_changed_byte_is_corrupt_wherever_it_is),
         cmocka_unit_test(a_wrong_length_is_corrupt),
         cmocka_unit_test(other_sequences_connections_and_runs_are_told_apart),
