@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,6 +51,16 @@ enum log_form {
     LOG_NUMBERS,                   /* text messages are "0", "1", "2", ... */
     LOG_SUM                        /* one line for all messages */
 };
+
+/* --data: what the messages of --echo are made of. */
+enum data_form {
+    DATA_PATTERN,                  /* text and binary in turn */
+    DATA_JSON,                     /* text; each message is like the one before: a window finds something */
+    DATA_RANDOM,                   /* binary that nothing makes smaller */
+    DATA_ZEROS,                    /* binary */
+    DATA_MIXED                     /* all of these in turn, and every fifth message is sent as uncompressed */
+};
+static const char *const data_names[] = { "pattern", "json", "random", "zeros", "mixed" };
 
 struct rule {
     enum wsr_event_type type;
@@ -91,6 +102,10 @@ static struct {
     uint32_t again;                /* then open so many more, one after the other */
     uint64_t echoes[ECHOES_MAX];   /* --echo: sizes of messages to send and to get back, in order */
     uint32_t echoes_count;
+    enum data_form data;
+    bool shows_extensions;         /* a line for what was agreed on */
+    bool shows_deflate;            /* a line for what the engine counted of compressed messages */
+    uint64_t rss_growth_max;       /* bytes by which the peak of the resident memory may grow while sockets live */
     bool shows_tls;                /* a line for what TLS agreed on */
     bool shows_statistics;         /* a line for what the engine counted of TLS */
     uint64_t heap_growth_max;      /* bytes by which the heap may grow from the second socket of --again to the last */
@@ -291,16 +306,72 @@ static uint8_t echo_byte(uint32_t at, uint64_t i)
     return at % 2 == 0 ? (uint8_t)('0' + byte % 75) : byte;
 }
 
+/* Whole records with characters of several bytes, then blanks. */
+static void fill_json(uint8_t *data, uint64_t len, uint32_t at)
+{
+    char record[128];
+    uint64_t used = 0;
+    for (uint32_t i = 0;; i++) {
+        uint32_t id = at * 7 + i, price = (at * 37 + i * 101) % 997;
+        int bytes = snprintf(record, sizeof(record),
+                             "{\"id\":%u,\"symbol\":\"\u20ac-%u\",\"price\":%u.%02u,\"side\":\"%s\"},", id, id % 5,
+                             43000 + price, id % 100, id % 3 ? "buy" : "sell");
+        if (used + (uint64_t)bytes > len)
+            break;
+        memcpy(data + used, record, (size_t)bytes);
+        used += (uint64_t)bytes;
+    }
+    memset(data + used, ' ', len - used);
+}
+
+static void fill_random(uint8_t *data, uint64_t len, uint32_t at)
+{
+    uint32_t x = at * 2654435761u | 1;
+    for (uint64_t i = 0; i < len; i++) {    /* xorshift32 */
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        data[i] = (uint8_t)(x >> 24);
+    }
+}
+
+static enum data_form echo_form(uint32_t at)
+{
+    static const enum data_form turn[] = { DATA_JSON, DATA_RANDOM, DATA_ZEROS, DATA_PATTERN, DATA_JSON };
+    return run.data == DATA_MIXED ? turn[at % 5] : run.data;
+}
+
+static enum wsr_kind echo_kind(uint32_t at)
+{
+    enum data_form form = echo_form(at);
+    return form == DATA_JSON || (form == DATA_PATTERN && at % 2 == 0) ? WSR_TEXT : WSR_BINARY;
+}
+
+/* The caller frees it. */
+static uint8_t *make_echo(uint32_t at)
+{
+    uint64_t len = run.echoes[at];
+    uint8_t *data = calloc(1, len + 1);
+    if (!data)
+        abort();
+    enum data_form form = echo_form(at);
+    if (form == DATA_JSON)
+        fill_json(data, len, at);
+    else if (form == DATA_RANDOM)
+        fill_random(data, len, at);
+    for (uint64_t i = 0; form == DATA_PATTERN && i < len; i++)
+        data[i] = echo_byte(at, i);
+    return data;
+}
+
 static void send_echo(struct peer *peer)
 {
     uint32_t at = peer->echoes_sent++;
-    uint64_t len = run.echoes[at];
-    uint8_t *data = malloc(len + 1);
-    if (!data)
-        abort();
-    for (uint64_t i = 0; i < len; i++)
-        data[i] = echo_byte(at, i);
-    report("send", wsr_send(peer->socket, at % 2 == 0 ? WSR_TEXT : WSR_BINARY, data, len));
+    uint8_t *data = make_echo(at);
+    enum wsr_kind kind = echo_kind(at);
+    if (run.data == DATA_MIXED && at % 5 == 4)
+        kind = WSR_TEXT_UNCOMPRESSED;
+    report("send", wsr_send(peer->socket, kind, data, run.echoes[at]));
     free(data);
 }
 
@@ -320,10 +391,12 @@ static bool take_echo(struct peer *peer, const struct wsr_event *event)
 {
     uint32_t at = peer->echoes_received++;
     const uint8_t *data = event->data;
+    uint8_t *want = make_echo(at);
     uint64_t same = 0;
-    while (same < event->len && data[same] == echo_byte(at, same))
+    while (same < event->len && same < run.echoes[at] && data[same] == want[same])
         same++;
-    if (event->len != run.echoes[at] || same != event->len || event->kind != (at % 2 == 0 ? WSR_TEXT : WSR_BINARY))
+    free(want);
+    if (event->len != run.echoes[at] || same != event->len || event->kind != (uint8_t)echo_kind(at))
         printf("wrong echo %" PRIu32 ": %s of %" PRIu64 " bytes, as sent up to %" PRIu64 " of %" PRIu64 "\n", at,
                event->kind == WSR_TEXT ? "text" : "binary", event->len, same, run.echoes[at]);
     if (peer->echoes_sent < run.echoes_count)
@@ -452,6 +525,8 @@ static void take_open(struct peer *peer)
 {
     if (!run.quiet)
         printf("open%s%s\n", wsr_socket_protocol(peer->socket)[0] ? " " : "", wsr_socket_protocol(peer->socket));
+    if (run.shows_extensions && !run.quiet)
+        printf("extensions %s\n", wsr_socket_extensions(peer->socket));
     if (run.shows_tls && !run.quiet)
         show_tls(peer->socket);
     begin_echoes(peer);
@@ -640,6 +715,23 @@ static void print_statistics(void)
            numbers.tls_unverified, numbers.tls_library, numbers.tls_kernel, numbers.tls_direct, numbers.tls_sessions);
 }
 
+static void print_deflate(void)
+{
+    struct wsr_engine_statistics n = WSR_ENGINE_STATISTICS_INIT;
+    report("statistics", wsr_engine_statistics(run.engine, &n));
+    printf("deflate sent=%" PRIu64 " bytes=%" PRIu64 " wire=%" PRIu64 " given-up=%" PRIu64 " received=%" PRIu64
+           " bytes=%" PRIu64 " wire=%" PRIu64 "\n", n.deflate_messages_sent, n.deflate_sent_bytes,
+           n.deflate_sent_wire_bytes, n.deflate_given_up, n.deflate_messages_received, n.deflate_received_bytes,
+           n.deflate_received_wire_bytes);
+}
+
+/* The most that was ever resident. */
+static uint64_t rss_bytes(void)
+{
+    struct rusage used;
+    return getrusage(RUSAGE_SELF, &used) == 0 ? (uint64_t)used.ru_maxrss * 1024 : 0;
+}
+
 /* 0 where a sanitizer stands in for malloc. */
 static uint64_t heap_bytes(void)
 {
@@ -668,6 +760,7 @@ static bool play_again(void)
 static bool play(void)
 {
     run.quiet = run.sockets_count > 1;
+    uint64_t rss_before = rss_bytes();
     for (uint32_t i = 0; i < run.sockets_count; i++)
         open_one();
     bool whole = loop();
@@ -677,6 +770,11 @@ static bool play(void)
         whole = play_again();
     if (run.shows_statistics)
         print_statistics();
+    if (run.shows_deflate)
+        print_deflate();
+    uint64_t rss_growth = rss_bytes() - rss_before;
+    if (run.rss_growth_max > 0 && rss_growth > run.rss_growth_max)
+        printf("wrong memory: its peak grew by %" PRIu64 " bytes\n", rss_growth);
     for (size_t i = 0; i < run.peers_count; i++)
         wsr_socket_destroy(run.peers[i].socket);
     return whole;
@@ -767,6 +865,18 @@ static void set_tls_option(const char *name, char *value)
     run.shows_tls |= strcmp(name, "show-tls") == 0;
 }
 
+static void set_deflate_option(const char *name, char *value)
+{
+    if (strcmp(name, "deflate") == 0)
+        run.socket_options.deflate = value;
+    for (uint32_t i = 0; i < sizeof(data_names) / sizeof(data_names[0]); i++) {
+        if (strcmp(name, "data") == 0 && strcmp(value, data_names[i]) == 0)
+            run.data = (enum data_form)i;
+    }
+    run.shows_extensions |= strcmp(name, "show-extensions") == 0;
+    run.shows_deflate |= strcmp(name, "show-deflate") == 0;
+}
+
 static bool set_option(const char *name, char *value)
 {
     uint64_t number = value ? strtoull(value, NULL, 10) : 0;
@@ -776,13 +886,15 @@ static bool set_option(const char *name, char *value)
         { "buffer-bytes", &engine->buffer_bytes }, { "events", &engine->events_count },
         { "fragments-max", &engine->fragments_max }, { "head-max", &engine->head_max_bytes },
         { "batch", &run.batch }, { "sockets", &run.sockets_count },
+        { "deflate-level", &engine->deflate_level }, { "deflate-min", &engine->deflate_min_bytes },
     };
     const struct { const char *name; uint64_t *field; uint64_t unit; } amounts[] = {
         { "message-max", &engine->message_max_bytes, 1 }, { "queue-max", &engine->send_queue_max_bytes, 1 },
         { "loan-max", &engine->loan_max_bytes, 1 }, { "open-timeout", &engine->open_timeout_ns, MS },
         { "close-timeout", &engine->close_timeout_ns, MS }, { "fin-timeout", &engine->fin_timeout_ns, MS },
         { "limit", &run.limit_ns, MS }, { "fragment", &run.socket_options.fragment_bytes, 1 },
-        { "heap-max", &run.heap_growth_max, 1 },
+        { "heap-max", &run.heap_growth_max, 1 }, { "rss-max", &run.rss_growth_max, 1 },
+        { "deflate-idle", &engine->deflate_idle_ns, MS },
     };
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         if (strcmp(name, counts[i].name) == 0)
@@ -801,6 +913,7 @@ static bool set_option(const char *name, char *value)
         run.again = value ? (uint32_t)number : 1;
     run.shows_statistics |= strcmp(name, "statistics") == 0;
     set_tls_option(name, value);
+    set_deflate_option(name, value);
     if (strcmp(name, "echo") == 0 && !add_echoes(value))
         return false;
     if (strcmp(name, "connect-to") == 0)
@@ -834,7 +947,11 @@ static const struct option options[] = {
     { "ciphersuites", required_argument, NULL, 0 },  { "key-log", required_argument, NULL, 0 },
     { "tls-name", required_argument, NULL, 0 },      { "insecure", no_argument, NULL, 0 },
     { "no-resumption", no_argument, NULL, 0 },       { "count-errors", no_argument, NULL, 0 },
-    { "heap-max", required_argument, NULL, 0 },      { NULL, 0, NULL, 0 },
+    { "heap-max", required_argument, NULL, 0 },      { "rss-max", required_argument, NULL, 0 },
+    { "deflate", required_argument, NULL, 0 },       { "data", required_argument, NULL, 0 },
+    { "deflate-level", required_argument, NULL, 0 }, { "deflate-min", required_argument, NULL, 0 },
+    { "deflate-idle", required_argument, NULL, 0 },  { "show-extensions", no_argument, NULL, 0 },
+    { "show-deflate", no_argument, NULL, 0 },        { NULL, 0, NULL, 0 },
 };
 
 int main(int argc, char **argv)

@@ -416,7 +416,7 @@ const pattern = (length) => Uint8Array.from({ length }, (_, i) => i * 31 + Math.
 
 // What interop_client prints, without what is ours alone: the details of an error, and why a call was refused.
 function runOurs(script, url, mode) {
-    const options = [...MODES[mode], ...(script.limit ? ['--message-max', String(script.limit)] : [])];
+    const options = [...MODES[mode], '--deflate=', ...(script.limit ? ['--message-max', String(script.limit)] : [])];
     const named = (script.protocols ?? []).flatMap((protocol) => ['--protocol', protocol]);
     const rules = script.on.flatMap((rule) => ['--on', rule]);
     return new Promise((resolve) => {

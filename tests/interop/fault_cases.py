@@ -104,7 +104,7 @@ REFUSED = [
     unanswered("upgrade-twice", "upgrade", http=101),
     unanswered("connection-missing", "connection", http=101),
     unanswered("connection-other", "connection", http=101),
-    unanswered("extension-unasked", "extension", http=101),
+    unanswered("extension-unasked", "extension", http=101, options=["--deflate", ""]),
     unanswered("extension-empty", "extension", http=101),
     unanswered("protocol-unasked", "protocol", http=101),
     unanswered("protocol-missing", "protocol", http=101, options=["--protocol", "chat"]),
