@@ -44,7 +44,13 @@ function serve(socket) {
     socket.on('error', () => socket.terminate());
 }
 
-const server = createServer(...process.argv.slice(2));
-const echo = new WebSocketServer({ server, maxPayload: 1 << 30, perMessageDeflate: false });
-echo.on('connection', serve);
-server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () => console.log(server.address().port));
+function main() {
+    const server = createServer(...process.argv.slice(2));
+    const echo = new WebSocketServer({ server, maxPayload: 1 << 30, perMessageDeflate: false });
+    echo.on('connection', serve);
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }, () => console.log(server.address().port));
+}
+
+module.exports = { createServer, serve };
+if (require.main === module)
+    main();
