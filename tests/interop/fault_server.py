@@ -21,6 +21,7 @@ import struct
 import sys
 import urllib.parse
 
+import fault_deflate_scenes  # noqa: F401: adds to fault_scenes.BY_PATH
 import fault_scenes
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -37,6 +38,7 @@ class Peer:
         self.run_id = "-"
         self.target = ""
         self.headers = {}
+        self.first = 0          # of the newest frame: its first byte
         self.ends_tcp = True    # end TCP once the client's Close was read, as RFC 6455 7.1.1 asks of a server
         self.seen = {"close": "none", "pongs": 0, "last": "", "messages": 0, "bytes": 0,
                      "unmasked": 0, "late": 0, "end": "wait"}
@@ -100,6 +102,7 @@ class Peer:
         """One frame as (opcode, payload), counted; None at the end of the stream."""
         try:
             first, second = await self.reader.readexactly(2)
+            self.first = first
             length = second & 127
             if length == 126:
                 length, = struct.unpack(">H", await self.reader.readexactly(2))
