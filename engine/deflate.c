@@ -361,7 +361,7 @@ bool wsr_deflate_end(struct wsr_deflate *d, struct wsr_bytes *out)
         deflate_bytes(d, wsr_bytes_of(NULL, 0), Z_SYNC_FLUSH);
     struct wsr_deflate_shared *shared = d->shared;
     uint64_t len = d->tried_bytes - sizeof tail;
-    bool is_good = !d->has_failed && d->tried_bytes > sizeof tail && len < d->tried_most &&
+    bool is_good = !d->has_failed && d->tried_bytes > sizeof tail &&
                    memcmp(shared->scratch + len, tail, sizeof tail) == 0;
     if (is_good) {
         *out = wsr_bytes_of(shared->scratch, (size_t)len);

@@ -72,7 +72,9 @@ enum wsr_inflate {
 
 /*
  * Take @in, which is moved on past what was taken, and write what it stands for to @out, at most @room (not 0) bytes,
- * *made of them. @is_end: the message ends with @in. After BAD and MEMORY nothing more may be inflated. PMD-42 to 45.
+ * *made of them. @is_end: the message ends with @in. After BAD and MEMORY nothing more may be inflated. A peer that
+ * refers beyond a window of less than 2^15 is found out only where what it refers to is no longer in @out. PMD-42 to
+ * PMD-45.
  */
 WSR_MUST_USE enum wsr_inflate wsr_deflate_inflate(struct wsr_deflate *deflate, struct wsr_bytes *in, bool is_end,
                                                   uint8_t *out, size_t room, size_t *made);
