@@ -48,6 +48,11 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *   slow N                 take N bytes a millisecond
  *   parts                  from now on the client may send messages in several frames: "part N" is logged for each but
  *                          the last
+ *   deflates               from now on it may compress: "deflated N" is logged before what N bytes stand for, and echo
+ *                          sends it back compressed
+ *   deflated PAYLOAD       send a text message compressed, perhaps in frames
+ *   deflated-big N         the same, a binary message of N bytes
+ *   forget                 what is compressed and inflated from now on knows nothing of what was before
  *
  * With TLS all steps behind accept, or behind a proxy's part, wait for the end of the handshake. fin is preceded by
  * close_notify, or not, as the seed decides. And:

@@ -16,30 +16,8 @@
 #define TLS_HANDSHAKE 22               /* ContentType of the first record */
 
 static const char *const seen_names[SIM_SEEN_COUNT] = { "request", "text", "binary", "ping", "pong", "close",
-    "fin", "end", "greeting", "credentials", "connect", "part", "hello", "secured", "alert", "close_notify" };
-
-static void append(struct sim_buffer *buffer, const void *data, size_t len)
-{
-    if (buffer->bytes + len + 1 > buffer->capacity) {
-        buffer->capacity = 2 * (buffer->bytes + len + 1);
-        buffer->data = realloc(buffer->data, buffer->capacity);
-        if (buffer->data == NULL)
-            abort();
-    }
-    if (len > 0)
-        memcpy(buffer->data + buffer->bytes, data, len);
-    buffer->bytes += len;
-    buffer->data[buffer->bytes] = '\0';
-}
-
-uint32_t sim_hash(const void *data, size_t len)
-{
-    const uint8_t *bytes = data;
-    uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ bytes[i]) * 16777619u;
-    return hash;
-}
+    "fin", "end", "greeting", "credentials", "connect", "part", "deflated", "hello",
+    "secured", "alert", "close_notify" };
 
 static void log_line(struct sim_peer *peer, enum sim_seen seen, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -60,8 +38,8 @@ static void log_line(struct sim_peer *peer, enum sim_seen seen, const char *form
             abort();
     }
     peer->lines[peer->lines_count++] = (struct sim_line){ sim_now(peer->sim), peer->log.bytes };
-    append(&peer->log, line, strlen(line));
-    append(&peer->log, "\n", 1);
+    sim_buffer_append(&peer->log, line, strlen(line));
+    sim_buffer_append(&peer->log, "\n", 1);
 }
 
 /* ---- To the client ---- */
@@ -102,7 +80,7 @@ static void send_sealed(struct sim_peer *peer)
     uint8_t *bytes = malloc(len + 1);
     if (bytes == NULL || tls_server_take(peer->link, bytes, len) != len)
         abort();
-    append(&peer->out, bytes, len);
+    sim_buffer_append(&peer->out, bytes, len);
     free(bytes);
     peer->uncut += len;
     cut_now(peer);
@@ -154,7 +132,7 @@ static bool is_secured(const struct sim_peer *peer)
 
 static void tell(struct sim_peer *peer, const void *data, size_t len)
 {
-    append(is_secured(peer) ? &peer->plain : &peer->out, data, len);
+    sim_buffer_append(is_secured(peer) ? &peer->plain : &peer->out, data, len);
     peer->uncut += is_secured(peer) ? 0 : len;
     cut_pieces(peer);
 }
@@ -169,14 +147,13 @@ static void note_message(struct sim_peer *peer, const char *kind, const void *pa
     else
         snprintf(line, sizeof line, "message %s %zu%s%.*s\n", kind, len, len > 0 ? " " : "", (int)len,
                  len > 0 ? (const char *)payload : "");
-    append(&peer->said, line, strlen(line));
+    sim_buffer_append(&peer->said, line, strlen(line));
 }
 
-static void tell_frame(struct sim_peer *peer, uint8_t opcode, const void *payload, size_t len)
+/* @first: FIN, RSV bits and opcode. */
+static void tell_payload(struct sim_peer *peer, uint8_t first, const void *payload, size_t len)
 {
-    if (opcode == 1 || opcode == 2)
-        note_message(peer, opcode == 1 ? "text" : "binary", payload, len);
-    uint8_t head[10] = { (uint8_t)(0x80 | opcode) };
+    uint8_t head[10] = { first };
     size_t head_bytes = 2;
     bool was_corked = peer->corked;
     if (len < 126) {
@@ -199,6 +176,30 @@ static void tell_frame(struct sim_peer *peer, uint8_t opcode, const void *payloa
     cut_pieces(peer);
 }
 
+static void tell_frame(struct sim_peer *peer, uint8_t opcode, const void *payload, size_t len)
+{
+    if (opcode == 1 || opcode == 2)
+        note_message(peer, opcode == 1 ? "text" : "binary", payload, len);
+    tell_payload(peer, (uint8_t)(0x80 | opcode), payload, len);
+}
+
+/* Compressed: in one frame, or in several with a Ping between them. */
+static void tell_deflated(struct sim_peer *peer, uint8_t opcode, const void *payload, size_t len)
+{
+    size_t wire_bytes;
+    uint8_t *wire = sim_deflate_deflate(peer->deflate, payload, len, &wire_bytes);
+    note_message(peer, opcode == 1 ? "text" : "binary", payload, len);
+    if (sim_random(peer->sim, 2) == 0 || wire_bytes < 2) {
+        tell_payload(peer, (uint8_t)(0xC0 | opcode), wire, wire_bytes);
+    } else {
+        size_t first = 1 + (size_t)sim_random(peer->sim, wire_bytes - 1);
+        tell_payload(peer, (uint8_t)(0x40 | opcode), wire, first);
+        tell_payload(peer, 0, wire, 0);
+        tell_payload(peer, 0x80, wire + first, wire_bytes - first);
+    }
+    free(wire);
+}
+
 static void tell_big(struct sim_peer *peer, uint8_t opcode, size_t len)
 {
     char *text = malloc(len + 1);
@@ -206,7 +207,7 @@ static void tell_big(struct sim_peer *peer, uint8_t opcode, size_t len)
         abort();
     for (size_t i = 0; i < len; i++)
         text[i] = sim_pattern(i);
-    tell_frame(peer, opcode, text, len);
+    (peer->deflates_next ? tell_deflated : tell_frame)(peer, opcode, text, len);
     free(text);
 }
 
@@ -227,14 +228,14 @@ static void tell_fragments(struct sim_peer *peer, const char *arguments, bool en
     size_t len = *payload == ' ' ? strlen(payload + 1) : 0;
     bool was_corked = peer->corked;
     struct sim_buffer whole = { 0 };
-    append(&whole, "", 0);
+    sim_buffer_append(&whole, "", 0);
     peer->corked = true;
     for (unsigned long i = 0; i < count; i++) {
         bool is_last = ends && i + 1 == count;
         const uint8_t head[2] = { (uint8_t)((is_last ? 0x80 : 0) | (i == 0 ? 1 : 0)), (uint8_t)len };
         tell(peer, head, sizeof head);
         tell(peer, payload + 1, len);
-        append(&whole, payload + 1, len);
+        sim_buffer_append(&whole, payload + 1, len);
     }
     if (ends)
         note_message(peer, "text", whole.data, whole.bytes);
@@ -278,7 +279,7 @@ static void tell_hex(struct sim_peer *peer, const char *hex, bool is_bare)
         tell(peer, bytes, len);
         return;
     }
-    append(&peer->out, bytes, len);
+    sim_buffer_append(&peer->out, bytes, len);
     peer->uncut += len;
     cut_now(peer);
 }
@@ -290,10 +291,10 @@ static void tell_http(struct sim_peer *peer, const char *text)
     if (peer->key[0] != '\0' && wsr_handshake_accept(accept, peer->key) < 0)
         abort();
     const char *hole = strstr(text, "$ACCEPT");
-    append(&answer, text, hole == NULL ? strlen(text) : (size_t)(hole - text));
+    sim_buffer_append(&answer, text, hole == NULL ? strlen(text) : (size_t)(hole - text));
     if (hole != NULL) {
-        append(&answer, accept, strlen(accept));
-        append(&answer, hole + 7, strlen(hole + 7));
+        sim_buffer_append(&answer, accept, strlen(accept));
+        sim_buffer_append(&answer, hole + 7, strlen(hole + 7));
     }
     tell(peer, answer.data, answer.bytes);
     free(answer.data);
@@ -328,14 +329,14 @@ static void read_request(struct sim_peer *peer, const char *text)
  * frames are to come. */
 static bool gather_parts(struct sim_peer *peer, uint8_t *first, const uint8_t **payload, size_t *len)
 {
-    uint8_t opcode = *first & 15;
-    bool is_last = (*first & 0x80) != 0;
-    if ((*first & 0x70) != 0 || (opcode == 0) != (peer->parts_opcode != 0))
+    uint8_t opcode = *first & 15, rsv = *first & 0x70;
+    bool is_last = (*first & 0x80) != 0, may_deflate = peer->deflate != NULL && opcode != 0;
+    if ((rsv != 0 && (rsv != 0x40 || !may_deflate)) || (opcode == 0) != (peer->parts_opcode != 0))
         sim_fail(peer->sim, "a frame that begins with %02x while %s message is under way", *first,
                  peer->parts_opcode != 0 ? "a" : "no");
     if (opcode != 0)
-        peer->parts_opcode = opcode;
-    append(&peer->parts, *payload, *len);
+        peer->parts_opcode = opcode | rsv;
+    sim_buffer_append(&peer->parts, *payload, *len);
     if (!is_last) {
         log_line(peer, SIM_PART, "part %zu", *len);
         return true;
@@ -348,6 +349,25 @@ static bool gather_parts(struct sim_peer *peer, uint8_t *first, const uint8_t **
     return false;
 }
 
+static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *payload, size_t len);
+
+/* A compressed message, then what it stands for: PMD-30. */
+static void log_deflated(struct sim_peer *peer, uint8_t first, const uint8_t *wire, size_t len)
+{
+    size_t text_bytes;
+    uint8_t *text = sim_deflate_inflate(peer->deflate, wire, len, &text_bytes);
+    if (text == NULL)
+        sim_fail(peer->sim, "a compressed message of %zu bytes does not inflate", len);
+    log_line(peer, SIM_DEFLATED, "deflated %zu", len);
+    peer->deflates_next = peer->echoes;
+    bool takes_parts = peer->takes_parts;
+    peer->takes_parts = false;
+    log_frame(peer, 0x80 | (first & 15), text, text_bytes);
+    peer->takes_parts = takes_parts;
+    peer->deflates_next = false;
+    free(text);
+}
+
 /* SEND-12: no fragments unless the script allows them. SEND-13: nothing but a Pong after the Close (OQ-9). CLOSE-13:
  * the codes of no frame. */
 static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *payload, size_t len)
@@ -356,6 +376,10 @@ static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *paylo
                                              [10] = SIM_PONG };
     if (peer->takes_parts && (first & 15) < 8 && gather_parts(peer, &first, &payload, &len))
         return;
+    if (peer->deflate != NULL && (first & 0xF0) == 0xC0 && (first & 15) < 3) {
+        log_deflated(peer, first, payload, len);
+        return;
+    }
     enum sim_seen kind = kinds[first & 15];
     if ((first & 0xF0) != 0x80 || kind == SIM_REQUEST)
         sim_fail(peer->sim, "the client sent a frame that begins with %02x", first);
@@ -378,7 +402,7 @@ static void log_frame(struct sim_peer *peer, uint8_t first, const uint8_t *paylo
     }
     bool echoes = peer->echoes && peer->fin_ns == 0 && peer->reset_ns == 0 && !peer->has_notified;
     if (echoes && (kind == SIM_TEXT || kind == SIM_BINARY))
-        tell_frame(peer, first & 15, payload, len);
+        (peer->deflates_next ? tell_deflated : tell_frame)(peer, first & 15, payload, len);
     if (echoes && kind == SIM_PING)
         tell_frame(peer, 10, payload, len);
 }
@@ -552,14 +576,14 @@ static void take_in(struct sim_peer *peer, const uint8_t *data, size_t len)
     if (peer->link == NULL && peer->server != NULL && is_new && len > 0 && data[0] == TLS_HANDSHAKE)
         peer->link = tls_server_accept(peer->server);
     if (peer->link == NULL) {
-        append(&peer->in, data, len);
+        sim_buffer_append(&peer->in, data, len);
         parse_input(peer);
         return;
     }
     enum tls_server_state before = peer->link->state;
     tls_server_feed(peer->link, data, len);
     note_secured(peer);
-    append(&peer->in, peer->link->received + peer->opened, peer->link->received_bytes - peer->opened);
+    sim_buffer_append(&peer->in, peer->link->received + peer->opened, peer->link->received_bytes - peer->opened);
     peer->opened = peer->link->received_bytes;
     parse_input(peer);
     note_alerts(peer, before);
@@ -806,6 +830,16 @@ static int do_sending_step(struct sim_peer *peer, const char *step)
         peer->echoes = true;
     } else if (is_step(step, "parts", &argument)) {
         peer->takes_parts = true;
+    } else if (is_step(step, "deflates", &argument)) {
+        peer->deflate = sim_deflate_create();
+    } else if (is_step(step, "deflated", &argument)) {
+        tell_deflated(peer, 1, argument, strlen(argument));
+    } else if (is_step(step, "deflated-big", &argument)) {
+        peer->deflates_next = true;
+        tell_big(peer, 2, (size_t)strtoull(argument, NULL, 10));
+        peer->deflates_next = false;
+    } else if (is_step(step, "forget", &argument)) {
+        sim_deflate_reset(peer->deflate);
     } else if (is_step(step, "cork", &argument)) {
         peer->corked = true;
     } else if (is_step(step, "uncork", &argument)) {
@@ -936,10 +970,10 @@ struct sim_peer *sim_peer_create(struct sim *sim, const char *script, struct tls
     peer->has_whims = has_whims && server != NULL;
     peer->script = peer->next_step = strdup(script);
     peer->window = WSR_NEVER;
-    append(&peer->log, "", 0);
-    append(&peer->said, "", 0);
-    append(&peer->in, "", 0);
-    append(&peer->out, "", 0);
+    sim_buffer_append(&peer->log, "", 0);
+    sim_buffer_append(&peer->said, "", 0);
+    sim_buffer_append(&peer->in, "", 0);
+    sim_buffer_append(&peer->out, "", 0);
     return peer;
 }
 
@@ -948,6 +982,7 @@ void sim_peer_free(struct sim_peer *peer)
     tls_server_drop(peer->link);
     free(peer->plain.data);
     free(peer->parts.data);
+    sim_deflate_free(peer->deflate);
     free(peer->script);
     free(peer->out.data);
     free(peer->in.data);

@@ -3,11 +3,13 @@
 #define SIM_PEER_H
 
 #include "tests/support/sim.h"
+#include "tests/support/sim_buffer.h"
+#include "tests/support/sim_deflate.h"
 #include "tests/support/tls_server.h"
 
 enum sim_seen {
     SIM_REQUEST, SIM_TEXT, SIM_BINARY, SIM_PING, SIM_PONG, SIM_CLOSE, SIM_FIN, SIM_END,
-    SIM_GREETING, SIM_CREDENTIALS, SIM_CONNECT, SIM_PART,
+    SIM_GREETING, SIM_CREDENTIALS, SIM_CONNECT, SIM_PART, SIM_DEFLATED,
     SIM_HELLO, SIM_SECURED, SIM_ALERT, SIM_NOTIFY, SIM_SEEN_COUNT
 };
 
@@ -19,11 +21,6 @@ struct sim_piece {
 struct sim_line {
     uint64_t when_ns;
     size_t at;                 /* in sim_peer.log */
-};
-
-struct sim_buffer {
-    uint8_t *data;
-    size_t bytes, capacity;
 };
 
 struct sim_peer {
@@ -60,6 +57,8 @@ struct sim_peer {
     bool takes_parts;
     struct sim_buffer parts;           /* of the message under way */
     uint8_t parts_opcode;              /* 0 = none is under way */
+    struct sim_deflate *deflate;       /* NULL = no permessage-deflate */
+    bool deflates_next;                /* what is sent next is compressed */
     struct sim_buffer options;         /* that the client has set on its socket, a line each */
     struct tls_server *server;         /* NULL = no TLS */
     struct tls_server_link *link;      /* NULL = the client has not begun */
