@@ -29,11 +29,10 @@ static void release_block(void *context, uint8_t *block)
 void wsr_conn_close_inflated(struct wsr_conn_host *host)
 {
     if (host->inflated != NULL)
-        wsr_conn_give_up(host->inflated);
+        wsr_pool_unuse(host->inflated);
     host->inflated = NULL;
 }
 
-/* Until it is closed it does not count as lent, or the messages behind it would wait for it. */
 static uint8_t *borrow(void *context, size_t bytes, size_t *room)
 {
     struct wsr_conn_host *host = context;
@@ -47,7 +46,6 @@ static uint8_t *borrow(void *context, size_t bytes, size_t *room)
         if (host->inflated == NULL)
             return NULL;
         host->inflated->filled = 0;
-        host->inflated->is_parsing = true;
     }
     *room = host->inflated->capacity - host->inflated->filled;
     return wsr_pool_block_bytes(host->inflated) + host->inflated->filled;

@@ -25,7 +25,7 @@ struct wsr_driver *sim_driver(struct sim *sim);
  *   accept [MS]            * take the connection, after MS milliseconds
  *   refuse ERRNO [MS]      * refuse it
  *   silent                 * never answer
- *   upgrade [HEADER LINE]  * await the request, send the 101
+ *   upgrade [HEADER LINE]  * await the request, send the 101; in the line | stands for a semicolon
  *   http TEXT              send TEXT; $ACCEPT in it becomes the right Sec-WebSocket-Accept
  *   text|binary|ping|pong [PAYLOAD], close [CODE [REASON]]
  *                          send a frame

@@ -305,6 +305,8 @@ static void tell_upgrade(struct sim_peer *peer, const char *line)
     char text[1024];
     snprintf(text, sizeof text, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
              "Sec-WebSocket-Accept: $ACCEPT\r\n%s%s\r\n", line, *line != '\0' ? "\r\n" : "");
+    for (char *mark = text; (mark = strchr(mark, '|')) != NULL;)
+        *mark = ';';
     tell_http(peer, text);
 }
 
