@@ -1,0 +1,386 @@
+/* engine/session.c and engine/session_deflate.c: compressed messages (RFC 7692) as streams, each fed whole, byte by
+ * byte and at every split point, with every kind of memory that a session may be given.
+ * SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <zlib.h>
+
+#include "engine/session.h"
+
+#define STREAM_MAX (1u << 20)
+#define LOG_MAX 4096
+#define SHOWN_MAX 48
+#define NEVER SIZE_MAX
+#define TAIL_BYTES 4          /* 00 00 ff ff, which a sender leaves out */
+
+/* The accept value of the key in RFC 6455 1.3. */
+#define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+#define ANSWER_HEAD "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
+                    "Sec-WebSocket-Accept: " ACCEPT "\r\n"
+#define AGREED "permessage-deflate"
+#define AGREED_NO_TAKEOVER "permessage-deflate; server_no_context_takeover"
+
+/* ---- Session memory that counts, moves on every growth, lends, and can run out -------------------- */
+
+enum way { IN_BLOCKS, LENT, LENT_LITTLE, LENT_NOTHING, IN_PIECES, WAYS_COUNT };
+
+static struct {
+    enum way way;
+    size_t live_count;        /* blocks handed out and not given back */
+    size_t grows_count;
+    size_t grows_max;         /* after so many there is no memory */
+    size_t largest_bytes;
+    uint8_t *borrowed;        /* what is lent in this call of the session, NULL = nothing */
+    size_t room;
+    size_t kept;              /* bytes of it that it keeps for its event; NEVER = none */
+    size_t borrows_count, keeps_count;
+} memory;
+
+static uint8_t *grow(void *context, uint8_t *old, size_t used, size_t wanted, size_t *capacity)
+{
+    assert_ptr_equal(context, &memory);
+    assert_true(wanted > used);
+    if (memory.grows_count == memory.grows_max)
+        return NULL;
+    uint8_t *block = malloc(wanted);
+    assert_non_null(block);
+    if (old != NULL) {
+        memcpy(block, old, used);
+        free(old);
+        memory.live_count--;
+    }
+    memory.live_count++;
+    memory.grows_count++;
+    if (wanted > memory.largest_bytes)
+        memory.largest_bytes = wanted;
+    *capacity = wanted;
+    return block;
+}
+
+static void give_back(void *context, uint8_t *block)
+{
+    assert_ptr_equal(context, &memory);
+    assert_non_null(block);
+    free(block);
+    memory.live_count--;
+}
+
+static void end_loan(void)
+{
+    free(memory.borrowed);
+    memory.borrowed = NULL;
+    memory.kept = NEVER;
+}
+
+/* As large as announced, so that a sanitizer sees a byte too many. */
+static uint8_t *borrow(void *context, size_t bytes, size_t *room)
+{
+    assert_ptr_equal(context, &memory);
+    assert_true(bytes > 0);
+    end_loan();
+    if (memory.way == LENT_NOTHING)
+        return NULL;
+    *room = memory.way == LENT_LITTLE ? 3 : 4096;
+    memory.room = *room;
+    memory.borrowed = malloc(*room);
+    assert_non_null(memory.borrowed);
+    memory.borrows_count++;
+    return memory.borrowed;
+}
+
+static void keep(void *context, size_t used)
+{
+    assert_ptr_equal(context, &memory);
+    assert_non_null(memory.borrowed);
+    assert_true(used <= memory.room && memory.kept == NEVER);
+    memory.kept = used;
+    memory.keeps_count++;
+}
+
+static bool stays_in_pieces(void *context)
+{
+    assert_ptr_equal(context, &memory);
+    return true;
+}
+
+/* A compressed message has no pieces that could be kept as they are; the plain ones here are not binary. */
+static uint8_t *gather(void *context, uint8_t *list, struct wsr_bytes piece, uint64_t left)
+{
+    (void)context, (void)list, (void)piece, (void)left;
+    fail_msg("an inflated message is one block");
+    return NULL;
+}
+
+static const struct wsr_session_memory memories[WAYS_COUNT] = {
+    [IN_BLOCKS] = { .grow = grow, .release = give_back },
+    [LENT] = { .grow = grow, .release = give_back, .borrow = borrow, .keep = keep },
+    [LENT_LITTLE] = { .grow = grow, .release = give_back, .borrow = borrow, .keep = keep },
+    [LENT_NOTHING] = { .grow = grow, .release = give_back, .borrow = borrow, .keep = keep },
+    [IN_PIECES] = { .grow = grow, .release = give_back, .stays_in_pieces = stays_in_pieces, .gather = gather }
+};
+
+static const struct wsr_session_limits wide_limits = {
+    .message_max_bytes = STREAM_MAX, .fragments_max = 1000, .head_max_bytes = 4096, .interim_max = 3
+};
+
+/* ---- A session whose events are written down ------------------------------------------------------ */
+
+struct peer {
+    struct wsr_session session;
+    struct wsr_session_shared shared;
+    struct wsr_session_upgrade upgrade;
+    struct wsr_deflate deflate;
+    struct wsr_deflate_shared deflate_shared;
+    size_t events_count;
+    size_t close_after;                    /* wsr_session_close() after so many events */
+    size_t log_used;
+    char log[LOG_MAX];
+    const char *text;                      /* of the failure */
+};
+
+static void finish(struct peer *p)
+{
+    wsr_session_free(&p->session);
+    assert_int_equal(memory.live_count, 0);
+    assert_null(memory.borrowed);
+    wsr_deflate_free(&p->deflate);
+    wsr_deflate_shared_free(&p->deflate_shared);
+}
+
+static void write_log(struct peer *p, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    p->log_used += (size_t)vsnprintf(p->log + p->log_used, LOG_MAX - p->log_used, format, list);
+    va_end(list);
+    assert_true(p->log_used < LOG_MAX);
+}
+
+/* Printable bytes as they are, others in hex; of what is long only its length and checksum. */
+static void write_bytes(struct peer *p, struct wsr_bytes bytes)
+{
+    if (bytes.len > SHOWN_MAX) {
+        write_log(p, "%zu:%08lx", bytes.len, crc32(0, bytes.data, (uInt)bytes.len));
+        return;
+    }
+    for (size_t i = 0; i < bytes.len; i++)
+        write_log(p, bytes.data[i] >= 32 && bytes.data[i] < 127 ? "%c" : "\\%02x", bytes.data[i]);
+}
+
+static void write_event(struct peer *p, const struct wsr_session_event *event)
+{
+    static const char *const names[] = {
+        [WSR_SESSION_MESSAGE] = "binary", [WSR_SESSION_PING] = "ping", [WSR_SESSION_PONG] = "pong",
+        [WSR_SESSION_CLOSE] = "close", [WSR_SESSION_FAILURE] = "fail"
+    };
+    bool is_text = event->type == WSR_SESSION_MESSAGE && event->kind == WSR_TEXT;
+    assert_true(event->type >= WSR_SESSION_MESSAGE && event->type <= WSR_SESSION_FAILURE);
+    write_log(p, "%s%s(", p->log_used > 0 ? " " : "", is_text ? "text" : names[event->type]);
+    if (event->type == WSR_SESSION_CLOSE || event->type == WSR_SESSION_FAILURE)
+        write_log(p, "%u", event->code);
+    else
+        write_bytes(p, event->data);
+    write_log(p, ")");
+    if (event->type == WSR_SESSION_FAILURE) {
+        p->text = event->text;
+        assert_true(strlen(p->text) > 0);
+    }
+}
+
+/* Where a message lies: in its block, in what was fed from @at to @end, or in what was borrowed and then kept. */
+static void check_place(const struct wsr_session_event *event, const uint8_t *at, const uint8_t *end)
+{
+    const uint8_t *data = event->data.data;
+    if (event->block != NULL) {
+        assert_ptr_equal(data, event->block);
+        assert_int_equal(memory.kept, NEVER);
+        give_back(&memory, event->block);
+    } else if (memory.kept != NEVER) {
+        assert_ptr_equal(data, memory.borrowed);
+        assert_int_equal(event->data.len, memory.kept);
+    } else if (event->data.len > 0) {
+        assert_true(data >= at && data + event->data.len <= end);
+    }
+}
+
+/* Feed @len bytes that lie in memory of their own, so that a sanitizer sees a byte too many. */
+static void feed(struct peer *p, const uint8_t *bytes, size_t len)
+{
+    uint8_t *own = malloc(len > 0 ? len : 1);
+    assert_non_null(own);
+    memcpy(own, bytes, len);
+    for (size_t at = 0; at < len;) {
+        struct wsr_session_event event;
+        memset(&event, 0xA5, sizeof event);
+        event.block = NULL;
+        size_t taken = wsr_session_feed(&p->session, own + at, len - at, &event);
+        assert_true(taken >= 1 && taken <= len - at);
+        at += taken;
+        assert_true(event.type != WSR_SESSION_NOTHING || at == len);
+        assert_true(event.type != WSR_SESSION_FAILURE || at == len);
+        if (event.type == WSR_SESSION_UPGRADED) {
+            assert_true(event.agreement.has_deflate);
+            wsr_deflate_init(&p->deflate, &p->deflate_shared, &event.agreement.deflate, WSR_DEFLATE_CLIENT);
+            p->shared.deflate = &p->deflate;
+        } else if (event.type != WSR_SESSION_NOTHING) {
+            write_event(p, &event);
+            if (event.type == WSR_SESSION_MESSAGE)
+                check_place(&event, own, own + at);
+            if (++p->events_count == p->close_after)
+                (void)wsr_session_close(&p->session);
+        }
+        end_loan();
+    }
+    free(own);
+}
+
+/* @extension is what the server answers to the default offer. */
+static void start(struct peer *p, const struct wsr_session_limits *limits, const char *extension, enum way way)
+{
+    struct wsr_fault fault;
+    char answer[512];
+    memset(p, 0, sizeof *p);
+    memset(&memory, 0, sizeof memory);
+    memory.way = way;
+    memory.grows_max = SIZE_MAX;
+    memory.kept = NEVER;
+    p->close_after = NEVER;
+    p->deflate_shared.level = WSR_DEFLATE_LEVEL_DEFAULT;
+    memcpy(p->upgrade.offer.accept, ACCEPT, sizeof ACCEPT);
+    assert_int_equal(wsr_deflate_offer_parse(&p->upgrade.offer.deflate, wsr_bytes_of_string(WSR_DEFLATE_OFFER_DEFAULT),
+                                             &fault), 0);
+    p->shared = (struct wsr_session_shared){ .limits = *limits, .memory = &memories[way], .memory_context = &memory,
+                                             .simd = wsr_simd() };
+    wsr_session_init(&p->session, &p->shared, &p->upgrade);
+    int len = snprintf(answer, sizeof answer, ANSWER_HEAD "Sec-WebSocket-Extensions: %s\r\n\r\n", extension);
+    feed(p, (const uint8_t *)answer, (size_t)len);
+    assert_int_equal(p->session.state, WSR_SESSION_OPEN);
+}
+
+/* ---- Streams --------------------------------------------------------------------------------------- */
+
+struct stream {
+    const char *rule;
+    const char *extension;                 /* NULL = AGREED */
+    const struct wsr_session_limits *limits;   /* NULL = wide_limits */
+    size_t close_after;                    /* events until our Close, 0 = never */
+    size_t len;
+    uint8_t bytes[STREAM_MAX];
+};
+
+static void put(struct stream *s, const void *bytes, size_t len)
+{
+    assert_true(s->len + len <= STREAM_MAX);
+    memcpy(s->bytes + s->len, bytes, len);
+    s->len += len;
+}
+
+static unsigned hex_digit(char c)
+{
+    return (unsigned)(c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
+}
+
+/* "8105 'Hello' 8900": bytes in hex, text in quotes. */
+static void put_notation(struct stream *s, const char *c)
+{
+    while (*c != '\0') {
+        if (*c == ' ') {
+            c++;
+        } else if (*c == '\'') {
+            const char *end = strchr(c + 1, '\'');
+            put(s, c + 1, (size_t)(end - c - 1));
+            c = end + 1;
+        } else {
+            put(s, (uint8_t[]){ (uint8_t)(hex_digit(c[0]) << 4 | hex_digit(c[1])) }, 1);
+            c += 2;
+        }
+    }
+}
+
+/* ---- Every cut, every way -------------------------------------------------------------------------- */
+
+static void check_cut(const struct stream *s, const char *want, enum way way, size_t first, size_t second)
+{
+    static struct peer p;
+    start(&p, s->limits != NULL ? s->limits : &wide_limits, s->extension != NULL ? s->extension : AGREED, way);
+    p.close_after = s->close_after > 0 ? s->close_after : NEVER;
+    if (first == NEVER) {
+        for (size_t i = 0; i < s->len; i++)
+            feed(&p, s->bytes + i, 1);
+    } else {
+        feed(&p, s->bytes, first);
+        feed(&p, s->bytes + first, second - first);
+        feed(&p, s->bytes + second, s->len - second);
+    }
+    if (strcmp(p.log, want) != 0)
+        fail_msg("%s: way %d, cut at %zu and %zu: got %s, want %s", s->rule, way, first, second, p.log, want);
+    finish(&p);
+}
+
+/* The stream in one piece, byte by byte, in every two and (when short) every three pieces. */
+static void check(const struct stream *s, const char *want)
+{
+    for (enum way way = 0; way < WAYS_COUNT; way++) {
+        check_cut(s, want, way, s->len, s->len);
+        check_cut(s, want, way, NEVER, NEVER);
+        size_t step = s->len > 2048 ? s->len / 97 : 1;
+        for (size_t i = 1; i < s->len; i += step) {
+            check_cut(s, want, way, i, i);
+            for (size_t j = i + 1; s->len <= 32 && j < s->len; j++)
+                check_cut(s, want, way, i, j);
+        }
+    }
+}
+
+struct row {
+    const char *rule;
+    const char *stream;
+    const char *want;
+};
+
+static void check_rows(const struct row *rows, size_t count, const char *extension)
+{
+    static struct stream s;
+    for (size_t i = 0; i < count; i++) {
+        s = (struct stream){ .rule = rows[i].rule, .extension = extension };
+        put_notation(&s, rows[i].stream);
+        check(&s, rows[i].want);
+    }
+}
+
+#define CHECK_ROWS(rows, extension) check_rows(rows, sizeof(rows) / sizeof((rows)[0]), extension)
+
+/* ---- What a message may look like ------------------------------------------------------------------ */
+
+/* PMD-42, PMD-44, PMD-45: the vectors of the semantics, 5.5. */
+static void vectors_inflate_at_every_split_point(void **state)
+{
+    static const struct row rows[] = {
+        { "one block", "c107 f248cdc9c90700", "text(Hello)" },
+        { "binary", "c207 f248cdc9c90700", "binary(Hello)" },
+        { "two fragments", "4103 f248cd 8004 c9c90700", "text(Hello)" },
+        { "a byte in each", "4101 f2 0001 48 0001 cd 0001 c9 0001 c9 0001 07 8001 00", "text(Hello)" },
+        { "takeover", "c107 f248cdc9c90700 c105 f200110000", "text(Hello) text(Hello)" },
+        { "stored block", "c10b 000500faff48656c6c6f00", "text(Hello)" },
+        { "PMD-44", "c108 f348cdc9c9070000", "text(Hello)" },
+        { "PMD-44 takeover", "c108 f348cdc9c9070000 c105 f200110000", "text(Hello) text(Hello)" },
+        { "two blocks", "c10d f24805000000ffffcac9c90700", "text(Hello)" },
+        { "RECV-08", "4103 f248cd 8903 'abc' 0001 c9 8a00 8003 c90700", "ping(abc) pong() text(Hello)" },
+        { "RECV-08 close", "4103 f248cd 8802 03e8 8004 c9c90700", "close(1000)" },
+        { "RECV-09", "4100 0003 f248cd 0000 0004 c9c90700 8000", "text(Hello)" }
+    };
+    (void)state;
+    CHECK_ROWS(rows, AGREED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(vectors_inflate_at_every_split_point)
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
