@@ -377,10 +377,112 @@ static void vectors_inflate_at_every_split_point(void **state)
     CHECK_ROWS(rows, AGREED);
 }
 
+/* PMD-40, RECV-01, RECV-07, RECV-13 */
+static void rsv1_stands_only_where_a_compressed_message_begins(void **state)
+{
+    static const struct row rows[] = {
+        { "PMD-40 continuation", "4103 f248cd c004 c9c90700 8900", "fail(1002)" },
+        { "PMD-40 continuation that goes on", "4103 f248cd 4001 c9 8003 c90700", "fail(1002)" },
+        { "PMD-40 of a plain message", "0101 'a' c007 f248cdc9c90700", "fail(1002)" },
+        { "PMD-40 without a message", "c007 f248cdc9c90700", "fail(1002)" },
+        { "PMD-40 ping", "c107 f248cdc9c90700 c903 'abc' 8900", "text(Hello) fail(1002)" },
+        { "PMD-40 empty ping", "c900", "fail(1002)" },
+        { "PMD-40 pong", "ca00", "fail(1002)" },
+        { "PMD-40 close", "c802 03e8", "fail(1002)" },
+        { "PMD-40 ping between", "4103 f248cd c900 8004 c9c90700", "fail(1002)" },
+        { "RSV2", "e107 f248cdc9c90700", "fail(1002)" },
+        { "RSV3", "d107 f248cdc9c90700", "fail(1002)" },
+        { "RSV2 alone", "a105 'Hello'", "fail(1002)" },
+        { "opcode", "c307 f248cdc9c90700", "fail(1002)" },
+        { "masked", "c187 00000000 f248cdc9c90700", "fail(1002)" },
+        { "RECV-04", "c17e0007 f248cdc9c90700", "fail(1002)" },
+        { "RECV-05", "c17f7fffffffffffffff f248", "fail(1009)" },
+        { "RECV-07", "4103 f248cd c107 f248cdc9c90700", "fail(1002)" },
+        { "RECV-07 plain inside", "4103 f248cd 8101 'a'", "fail(1002)" },
+        { "RECV-07 behind", "c107 f248cdc9c90700 8001 00", "text(Hello) fail(1002)" }
+    };
+    (void)state;
+    CHECK_ROWS(rows, AGREED);
+}
+
+/* RECV-01: without agreement RSV1 has no meaning, whatever the payload. */
+static void rsv1_without_agreement_fails(void **state)
+{
+    static const char *const streams[] = { "c107 f248cdc9c90700", "4103 f248cd", "c100", "c207 f248cdc9c90700" };
+    (void)state;
+    for (size_t i = 0; i < sizeof streams / sizeof streams[0]; i++) {
+        static struct stream s;
+        s.len = 0;
+        put_notation(&s, streams[i]);
+        for (size_t cut = 0; cut < s.len; cut++) {
+            static struct peer p;
+            start(&p, &wide_limits, AGREED, LENT);
+            p.shared.deflate = NULL;
+            feed(&p, s.bytes, cut);
+            feed(&p, s.bytes + cut, s.len - cut);
+            assert_string_equal(p.log, "fail(1002)");
+            assert_int_equal(memory.grows_count + memory.borrows_count, 0);
+            finish(&p);
+        }
+    }
+}
+
+/* PMD-41: what is plain does not enter the window that the next compressed message refers to. */
+static void plain_and_compressed_messages_mix(void **state)
+{
+    static const struct row rows[] = {
+        { "plain", "8105 'Hello'", "text(Hello)" },
+        { "plain before", "8103 'abc' c107 f248cdc9c90700", "text(abc) text(Hello)" },
+        { "plain between", "c107 f248cdc9c90700 8103 'abc' c105 f200110000", "text(Hello) text(abc) text(Hello)" },
+        { "plain fragments between", "c107 f248cdc9c90700 0102 'ab' 8001 'c' c105 f200110000 8100",
+          "text(Hello) text(abc) text(Hello) text()" },
+        { "what looks compressed", "8207 f248cdc9c90700", "binary(\\f2H\\cd\\c9\\c9\\07\\00)" },
+        { "stored like a frame", "c206 0000 8103 'ab'", "fail(1007)" }
+    };
+    (void)state;
+    check_rows(rows, 4, AGREED);
+    for (size_t i = 4; i < 6; i++) {                /* binary and plain: these would be kept in pieces */
+        static struct stream s;
+        s = (struct stream){ .rule = rows[i].rule };
+        put_notation(&s, rows[i].stream);
+        for (enum way way = 0; way < IN_PIECES; way++)
+            for (size_t cut = 0; cut < s.len; cut++)
+                check_cut(&s, rows[i].want, way, cut, cut);
+    }
+}
+
+/* PMD-34, PMD-49, RECV-09: however it is said that there is nothing, the stream goes on where it was. */
+static void empty_messages_in_every_form(void **state)
+{
+    static const struct row rows[] = {
+        { "PMD-34", "c101 00", "text()" },
+        { "PMD-34 two bytes", "c202 0200", "binary()" },
+        { "PMD-49", "c100", "text()" },
+        { "PMD-49 in fragments", "4100 0000 8000", "text()" },
+        { "PMD-49 ping between", "4200 8901 'p' 8000", "ping(p) binary()" },
+        { "PMD-34 in fragments", "4100 0001 00 8000", "text()" },
+        { "PMD-34 with BFINAL", "c103 030000", "text()" },
+        { "PMD-34 with BFINAL, stored", "c106 010000ffff00", "text()" },
+        { "PMD-49 between", "c107 f248cdc9c90700 c100 c105 f200110000", "text(Hello) text() text(Hello)" },
+        { "PMD-49 fragments between", "c107 f248cdc9c90700 4100 0000 8000 c105 f200110000",
+          "text(Hello) text() text(Hello)" },
+        { "PMD-34 between", "c107 f248cdc9c90700 c101 00 c202 0200 c105 f200110000",
+          "text(Hello) text() binary() text(Hello)" },
+        { "plain between", "c107 f248cdc9c90700 8100 8000", "text(Hello) text() fail(1002)" }
+    };
+    (void)state;
+    CHECK_ROWS(rows, AGREED);
+    check_rows(rows, 8, AGREED_NO_TAKEOVER);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vectors_inflate_at_every_split_point)
+        cmocka_unit_test(vectors_inflate_at_every_split_point),
+        cmocka_unit_test(rsv1_stands_only_where_a_compressed_message_begins),
+        cmocka_unit_test(rsv1_without_agreement_fails),
+        cmocka_unit_test(plain_and_compressed_messages_mix),
+        cmocka_unit_test(empty_messages_in_every_form)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
