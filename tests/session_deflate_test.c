@@ -301,6 +301,56 @@ static void put_notation(struct stream *s, const char *c)
     }
 }
 
+static void put_frame(struct stream *s, unsigned first, const void *payload, size_t len)
+{
+    uint8_t head[WSR_FRAME_HEAD_MAX];
+    put(s, head, wsr_frame_write(head, (uint8_t)first, len, NULL));
+    put(s, payload, len);
+}
+
+/* ---- A server that compresses, by zlib alone ------------------------------------------------------ */
+
+#define RSV1 0x40             /* of a first byte */
+#define TEXT (WSR_FRAME_FIN | RSV1 | WSR_OPCODE_TEXT)
+#define BINARY (WSR_FRAME_FIN | RSV1 | WSR_OPCODE_BINARY)
+
+static void start_server(z_stream *z, int level, int bits)
+{
+    memset(z, 0, sizeof *z);
+    assert_int_equal(deflateInit2(z, level, Z_DEFLATED, -bits, 8, Z_DEFAULT_STRATEGY), Z_OK);
+}
+
+/* Compress @len bytes into @out, without the tail. Returns their number. */
+static size_t compress_message(z_stream *z, const void *bytes, size_t len, uint8_t *out, size_t room)
+{
+    z->next_in = (Bytef *)(uintptr_t)bytes;
+    z->avail_in = (uInt)len;
+    z->next_out = out;
+    z->avail_out = (uInt)room;
+    assert_int_equal(deflate(z, Z_SYNC_FLUSH), Z_OK);
+    assert_true(z->avail_in == 0 && z->avail_out > 0);
+    size_t made = room - z->avail_out;
+    assert_memory_equal(out + made - TAIL_BYTES, "\x00\x00\xff\xff", TAIL_BYTES);
+    return made - TAIL_BYTES;
+}
+
+static size_t put_message(struct stream *s, z_stream *z, unsigned first, const void *bytes, size_t len)
+{
+    static uint8_t out[STREAM_MAX];
+    size_t made = compress_message(z, bytes, len, out, sizeof out);
+    put_frame(s, first, out, made);
+    return made;
+}
+
+/* Bytes that no compressor finds anything in. */
+static void fill_random(uint8_t *bytes, size_t len, uint32_t seed)
+{
+    for (size_t i = 0; i < len; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        bytes[i] = (uint8_t)(seed >> 24);
+    }
+}
+
 /* ---- Every cut, every way -------------------------------------------------------------------------- */
 
 static void check_cut(const struct stream *s, const char *want, enum way way, size_t first, size_t second)
@@ -475,6 +525,88 @@ static void empty_messages_in_every_form(void **state)
     check_rows(rows, 8, AGREED_NO_TAKEOVER);
 }
 
+/* ---- Contexts -------------------------------------------------------------------------------------- */
+
+/* Messages that share most of their text, of which each is written to @want as the log shows it. */
+static size_t put_series(struct stream *s, z_stream *z, bool takes_over, char *want)
+{
+    size_t last_bytes = 0, used = 0;
+    for (int i = 0; i < 5; i++) {
+        char text[400];
+        int len = snprintf(text, sizeof text, "{\"channel\":\"trades\",\"sequence\":%d,\"price\":%d.%02d,\"side\":\"%s\"}",
+                           7000 + i * 13, 64000 + i * i, i * 7, i % 2 > 0 ? "buy" : "sell");
+        last_bytes = put_message(s, z, TEXT, text, (size_t)len);
+        used += (size_t)sprintf(want + used, "%stext(%d:%08lx)", i > 0 ? " " : "", len,
+                                crc32(0, (const Bytef *)text, (uInt)len));
+        if (!takes_over)
+            assert_int_equal(deflateReset(z), Z_OK);
+    }
+    return last_bytes;
+}
+
+/* PMD-42, PMD-43: the window holds what came before, or is forgotten, as was agreed on; of any announced size. */
+static void the_context_is_taken_over_as_agreed(void **state)
+{
+    static const struct { const char *extension; int bits; bool takes_over; } rows[] = {
+        { AGREED, 15, true }, { AGREED, 9, true }, { AGREED, 15, false },
+        { AGREED "; server_max_window_bits=15", 15, true }, { AGREED "; server_max_window_bits=9", 9, true },
+        { AGREED "; server_max_window_bits=12; client_no_context_takeover", 12, true },
+        { AGREED_NO_TAKEOVER, 15, false }, { AGREED_NO_TAKEOVER "; server_max_window_bits=10", 10, false }
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        static struct stream s;
+        char want[512];
+        z_stream z;
+        start_server(&z, 6, rows[i].bits);
+        s = (struct stream){ .rule = rows[i].extension, .extension = rows[i].extension };
+        size_t last_bytes = put_series(&s, &z, rows[i].takes_over, want);
+        assert_int_equal(last_bytes < 40, rows[i].takes_over);        /* it does refer to those before */
+        check(&s, want);
+        (void)deflateEnd(&z);
+    }
+}
+
+/* PMD-42: without takeover there is nothing that a message could refer to. */
+static void a_context_that_was_not_agreed_on_is_not_there(void **state)
+{
+    static const struct row rows[] = {
+        { "first", "c105 f200110000", "fail(1007)" },
+        { "second", "c107 f248cdc9c90700 c105 f200110000", "text(Hello) fail(1007)" },
+        { "behind BFINAL", "c108 f348cdc9c9070000 c105 f200110000", "text(Hello) fail(1007)" },
+        { "behind fragments", "4103 f248cd 8004 c9c90700 c105 f200110000", "text(Hello) fail(1007)" },
+        { "behind BFINAL, inside", "c10c f348cdc9c90700 f200110000", "text(HelloHello)" },
+        { "each its own", "c107 f248cdc9c90700 c107 f248cdc9c90700 c108 f348cdc9c9070000 c107 f248cdc9c90700",
+          "text(Hello) text(Hello) text(Hello) text(Hello)" }
+    };
+    (void)state;
+    check_rows(rows, 1, AGREED);
+    CHECK_ROWS(rows, AGREED_NO_TAKEOVER);
+}
+
+/* PMD-44, PMD-45 */
+static void blocks_of_every_kind_stand_in_one_message(void **state)
+{
+    static const struct row rows[] = {
+        { "BFINAL twice", "c10f f348cdc9c90700 f348cdc9c90700 00", "text(HelloHello)" },
+        { "BFINAL, then not", "c10e f348cdc9c90700 f248cdc9c90700", "text(HelloHello)" },
+        { "BFINAL, then a block that refers", "c10c f348cdc9c90700 f200110000", "text(HelloHello)" },
+        { "BFINAL, stored", "c10b 010500faff48656c6c6f 00", "text(Hello)" },
+        { "BFINAL in fragments", "4107 f348cdc9c90700 0000 8001 00 c105 f200110000", "text(Hello) text(Hello)" },
+        { "BFINAL in three messages", "c108 f348cdc9c9070000 c105 f300110000 c105 f200110000",
+          "text(Hello) text(Hello) text(Hello)" },
+        { "stored, then fixed", "c111 000500faff48656c6c6f f248cdc9c90700", "text(HelloHello)" },
+        { "empty blocks before", "c111 000000ffff 000000ffff f248cdc9c90700", "text(Hello)" },
+        { "empty blocks behind", "c111 f24805000000ffff 000000ffff ca c9c907 00", "fail(1007)" },
+        { "stored twice", "c115 000500faff48656c6c6f 000500faff48656c6c6f 00", "text(HelloHello)" },
+        { "BFINAL and nothing behind", "c107 f348cdc9c90700", "fail(1007)" },
+        { "BFINAL, stored, and nothing behind", "c10a 010500faff48656c6c6f", "fail(1007)" },
+        { "the tail was left in", "c10b f248cdc9c907000000ffff", "fail(1007)" }
+    };
+    (void)state;
+    CHECK_ROWS(rows, AGREED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -482,7 +614,10 @@ int main(void)
         cmocka_unit_test(rsv1_stands_only_where_a_compressed_message_begins),
         cmocka_unit_test(rsv1_without_agreement_fails),
         cmocka_unit_test(plain_and_compressed_messages_mix),
-        cmocka_unit_test(empty_messages_in_every_form)
+        cmocka_unit_test(empty_messages_in_every_form),
+        cmocka_unit_test(the_context_is_taken_over_as_agreed),
+        cmocka_unit_test(a_context_that_was_not_agreed_on_is_not_there),
+        cmocka_unit_test(blocks_of_every_kind_stand_in_one_message)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
