@@ -128,7 +128,9 @@ static uint8_t *gather(void *context, uint8_t *list, struct wsr_bytes piece, uin
     return larger;
 }
 
-static const struct wsr_session_memory memory = { grow, give_back, stays_in_pieces, gather };
+static const struct wsr_session_memory memory = {
+    .grow = grow, .release = give_back, .stays_in_pieces = stays_in_pieces, .gather = gather
+};
 
 /* The bytes of an event, also of a message in pieces. */
 static struct wsr_bytes bytes_of(const struct wsr_session_event *event)
@@ -277,7 +279,8 @@ static void start(struct run *run, const uint8_t *parameters, size_t len, size_t
     memcpy(run->upgrade->offer.accept, ACCEPT, sizeof ACCEPT);
     if (parameters[0] & MODE_PROTOCOL)
         run->upgrade->offer.protocols = wsr_bytes_of_string("chat");
-    run->shared = (struct wsr_session_shared){ *limits_of(parameters), &memory, run, wsr_simd() };
+    run->shared = (struct wsr_session_shared){ .limits = *limits_of(parameters), .memory = &memory,
+                                               .memory_context = run, .simd = wsr_simd() };
     wsr_session_init(&run->session, &run->shared, run->upgrade);
 }
 
