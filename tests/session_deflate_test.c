@@ -597,7 +597,7 @@ static void blocks_of_every_kind_stand_in_one_message(void **state)
           "text(Hello) text(Hello) text(Hello)" },
         { "stored, then fixed", "c111 000500faff48656c6c6f f248cdc9c90700", "text(HelloHello)" },
         { "empty blocks before", "c111 000000ffff 000000ffff f248cdc9c90700", "text(Hello)" },
-        { "empty blocks behind", "c111 f24805000000ffff 000000ffff ca c9c907 00", "fail(1007)" },
+        { "a block that begins at a byte where none may", "c111 f24805000000ffff 000000ffff ca c9c907 00", "fail(1007)" },
         { "stored twice", "c115 000500faff48656c6c6f 000500faff48656c6c6f 00", "text(HelloHello)" },
         { "BFINAL and nothing behind", "c107 f348cdc9c90700", "fail(1007)" },
         { "BFINAL, stored, and nothing behind", "c10a 010500faff48656c6c6f", "fail(1007)" },
@@ -605,6 +605,219 @@ static void blocks_of_every_kind_stand_in_one_message(void **state)
     };
     (void)state;
     CHECK_ROWS(rows, AGREED);
+}
+
+/* ---- What is no message ---------------------------------------------------------------------------- */
+
+/*
+ * What zlib makes of a whole message, with the check of 5.6: all input is taken, and the stream is between two blocks.
+ * Returns the bytes made, or SIZE_MAX for what is malformed.
+ */
+static size_t judge(const uint8_t *payload, size_t len, uint8_t *out, size_t room)
+{
+    uint8_t in[256];
+    z_stream z = { 0 };
+    memcpy(in, payload, len);
+    memcpy(in + len, "\x00\x00\xff\xff", TAIL_BYTES);
+    assert_int_equal(inflateInit2(&z, -15), Z_OK);
+    z.next_in = in;
+    z.avail_in = (uInt)(len + TAIL_BYTES);
+    z.next_out = out;
+    z.avail_out = (uInt)room;
+    int rc = Z_OK;
+    while (z.avail_in > 0 && (rc == Z_OK || rc == Z_STREAM_END)) {
+        if (rc == Z_STREAM_END)
+            assert_int_equal(inflateResetKeep(&z), Z_OK);
+        rc = inflate(&z, Z_SYNC_FLUSH);
+        assert_true(z.avail_out > 0);
+    }
+    bool is_good = rc == Z_OK && (z.data_type & 128) != 0 && (z.data_type & 63) == 0;
+    assert_int_equal(inflateEnd(&z), Z_OK);
+    return is_good ? room - z.avail_out : SIZE_MAX;
+}
+
+static const char *const cut_off[] = {
+    "One message, One message, and one message that is cut off.", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "x",
+    "{\"a\":[1,2,3],\"b\":[1,2,3],\"c\":[3,2,1]}"
+};
+
+/* PMD-46 and 5.6: what is cut off is no message, whatever zlib says. Also cut off in fragments, the last one empty. */
+static void messages_cut_off_at_every_byte_fail(void **state)
+{
+    static struct stream s;
+    uint8_t payload[256];
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof cut_off / sizeof cut_off[0]; i++) {
+        const char *text = cut_off[i / 2];
+        z_stream z;
+        start_server(&z, i % 2 > 0 ? 9 : 0, 15);
+        size_t len = compress_message(&z, text, strlen(text), payload, sizeof payload);
+        (void)deflateEnd(&z);
+        for (size_t end = i % 2 > 0 ? 1 : 2; end < len; end++) {       /* of a stored one, 00 would be a message */
+            s = (struct stream){ .rule = text };
+            put_frame(&s, TEXT, payload, end);
+            check(&s, "fail(1007)");
+            s.len = 0;
+            put_frame(&s, RSV1 | WSR_OPCODE_TEXT, payload, end);
+            put_notation(&s, "8901 'p' 8000 8900");
+            check(&s, "ping(p) fail(1007)");
+        }
+    }
+}
+
+/* PMD-46: with any one bit wrong it is what zlib says that it is. */
+static void messages_with_a_wrong_bit_are_what_zlib_makes_of_them(void **state)
+{
+    static struct stream s;
+    static uint8_t out[STREAM_MAX];
+    uint8_t payload[256];
+    char want[2 * LOG_MAX];
+    size_t failures = 0, messages = 0;
+    z_stream z;
+    (void)state;
+    start_server(&z, 9, 15);
+    size_t len = compress_message(&z, cut_off[0], strlen(cut_off[0]), payload, sizeof payload);
+    (void)deflateEnd(&z);
+    for (size_t bit = 0; bit < len * 8; bit++) {
+        payload[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        size_t made = judge(payload, len, out, sizeof out);
+        static struct peer p;
+        if (made == SIZE_MAX) {
+            strcpy(want, "fail(1007)");
+            failures++;
+        } else {
+            p.log_used = 0;
+            write_log(&p, "binary(");
+            write_bytes(&p, wsr_bytes_of(out, made));
+            write_log(&p, ")");
+            strcpy(want, p.log);
+            messages++;
+        }
+        s = (struct stream){ .rule = "wrong bit" };
+        put_frame(&s, BINARY, payload, len);
+        for (enum way way = 0; way < WAYS_COUNT; way++) {
+            check_cut(&s, want, way, s.len, s.len);
+            check_cut(&s, want, way, NEVER, NEVER);
+            check_cut(&s, want, way, bit / 8, s.len);
+        }
+        payload[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    assert_true(failures > 0 && messages > 0);
+}
+
+/* RECV-13: nothing behind it is read, and what it holds is given back at once. */
+static void a_malformed_message_ends_the_reading(void **state)
+{
+    static const struct row rows[] = {
+        { "block type 3", "c101 07 8101 'a'", "fail(1007)" },
+        { "lengths differ", "c105 0005000000 8101 'a'", "fail(1007)" },
+        { "in a fragment that is not the last", "4103 070000 8901 'p' 8000", "fail(1007)" },
+        { "behind good output", "4103 f248cd 0003 ffffff 8900", "fail(1007)" },
+        { "too far back", "c205 f200110000 8800", "fail(1007)" }
+    };
+    (void)state;
+    CHECK_ROWS(rows, AGREED);
+}
+
+/* ---- Limits ---------------------------------------------------------------------------------------- */
+
+/* PMD-47, RECV-14: 64 MiB of one byte in 64 KiB. It fails where the limit is passed, without holding more than that. */
+static void a_bomb_stops_at_the_limit(void **state)
+{
+    static uint8_t zeros[1u << 20], bomb[STREAM_MAX];
+    struct wsr_session_limits limits = wide_limits;
+    size_t len = 0;
+    z_stream z;
+    (void)state;
+    start_server(&z, 9, 15);
+    for (size_t i = 0; i < 64; i++) {
+        z.next_in = zeros;
+        z.avail_in = sizeof zeros;
+        z.next_out = bomb + len;
+        z.avail_out = (uInt)(sizeof bomb - len);
+        assert_int_equal(deflate(&z, i < 63 ? Z_NO_FLUSH : Z_SYNC_FLUSH), Z_OK);
+        len = sizeof bomb - z.avail_out;
+    }
+    (void)deflateEnd(&z);
+    assert_true(len > 60000 && len < 70000);
+    limits.message_max_bytes = 100000;
+    static const size_t pieces[] = { 1, 7, 1000, STREAM_MAX };
+    for (enum way way = 0; way < WAYS_COUNT; way++) {
+        for (size_t i = 0; i < 4; i++) {
+            static struct stream s;
+            static struct peer p;
+            size_t at = 0;
+            s.len = 0;
+            put_frame(&s, BINARY, bomb, len - TAIL_BYTES);
+            start(&p, &limits, AGREED, way);
+            while (at < s.len && p.session.state == WSR_SESSION_OPEN) {
+                size_t n = s.len - at < pieces[i] ? s.len - at : pieces[i];
+                feed(&p, s.bytes + at, n);
+                at += n;
+                assert_true(memory.largest_bytes <= limits.message_max_bytes + 1 && memory.live_count <= 1);
+            }
+            assert_string_equal(p.log, "fail(1009)");
+            assert_true(pieces[i] > 1000 || at < 2000);               /* 1,030 to 1 at most */
+            assert_int_equal(memory.live_count, 0);
+            assert_true(memory.grows_count <= 20);
+            finish(&p);
+        }
+    }
+}
+
+/* One message of @len bytes, as one frame, or as three and an empty one. */
+static void put_limit_message(struct stream *s, int level, const uint8_t *bytes, size_t len, bool is_fragmented)
+{
+    static uint8_t out[STREAM_MAX];
+    z_stream z;
+    start_server(&z, level, 15);
+    size_t made = compress_message(&z, bytes, len, out, sizeof out);
+    (void)deflateEnd(&z);
+    *s = (struct stream){ .rule = "limit" };
+    if (!is_fragmented) {
+        put_frame(s, BINARY, out, made);
+        return;
+    }
+    put_frame(s, RSV1 | WSR_OPCODE_BINARY, out, made / 3);
+    put_frame(s, WSR_OPCODE_CONTINUATION, out + made / 3, made / 3);
+    put_frame(s, WSR_OPCODE_CONTINUATION, out + made / 3 * 2, made - made / 3 * 2);
+    put_frame(s, WSR_FRAME_FIN | WSR_OPCODE_CONTINUATION, out, 0);
+}
+
+/* PMD-47, RECV-14: what counts is the inflated size, also when what came is larger than that, as stored blocks are. */
+static void the_inflated_size_passes_at_the_limit_and_fails_above_it(void **state)
+{
+    static const uint64_t sizes[] = { 1, 2, 3, 100, 125, 1000, 4095, 4096, 4097, 65535, 70000 };
+    static uint8_t bytes[70001];
+    static struct stream s;
+    struct wsr_session_limits limits = wide_limits;
+    (void)state;
+    for (size_t i = 0; i < 4 * sizeof sizes / sizeof sizes[0]; i++) {
+        bool is_stored = (i & 1) != 0, is_fragmented = (i & 2) != 0;
+        limits.message_max_bytes = sizes[i / 4];
+        memset(bytes, 'z', sizeof bytes);
+        if (is_stored)
+            fill_random(bytes, sizeof bytes, (uint32_t)i);
+        for (size_t over = 0; over < 2; over++) {
+            size_t len = (size_t)limits.message_max_bytes + over;
+            static struct peer p;
+            p.log_used = 0;
+            write_log(&p, "binary(");
+            write_bytes(&p, wsr_bytes_of(bytes, len));
+            write_log(&p, ")");
+            char want[LOG_MAX];
+            strcpy(want, over > 0 ? "fail(1009)" : p.log);
+            put_limit_message(&s, is_stored ? 0 : 6, bytes, len, is_fragmented);
+            s.limits = &limits;
+            for (enum way way = 0; way < WAYS_COUNT; way++) {
+                check_cut(&s, want, way, s.len, s.len);
+                check_cut(&s, want, way, s.len / 3, s.len / 2);
+                check_cut(&s, want, way, 1, s.len - 1);
+                if (s.len < 5000)
+                    check_cut(&s, want, way, NEVER, NEVER);
+            }
+        }
+    }
 }
 
 int main(void)
@@ -617,7 +830,12 @@ int main(void)
         cmocka_unit_test(empty_messages_in_every_form),
         cmocka_unit_test(the_context_is_taken_over_as_agreed),
         cmocka_unit_test(a_context_that_was_not_agreed_on_is_not_there),
-        cmocka_unit_test(blocks_of_every_kind_stand_in_one_message)
+        cmocka_unit_test(blocks_of_every_kind_stand_in_one_message),
+        cmocka_unit_test(messages_cut_off_at_every_byte_fail),
+        cmocka_unit_test(messages_with_a_wrong_bit_are_what_zlib_makes_of_them),
+        cmocka_unit_test(a_malformed_message_ends_the_reading),
+        cmocka_unit_test(a_bomb_stops_at_the_limit),
+        cmocka_unit_test(the_inflated_size_passes_at_the_limit_and_fails_above_it)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
