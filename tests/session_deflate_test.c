@@ -820,6 +820,165 @@ static void the_inflated_size_passes_at_the_limit_and_fails_above_it(void **stat
     }
 }
 
+/* PMD-47: what stands for nothing may not be sent for ever, in one frame or in many. */
+static void blocks_of_nothing_end_at_the_limit_of_what_comes(void **state)
+{
+    static uint8_t block[5] = { 0, 0, 0, 0xFF, 0xFF };
+    static const uint32_t blocks_per_frame[] = { 1, 20, 400 };
+    struct wsr_session_limits limits = wide_limits;
+    (void)state;
+    limits.message_max_bytes = 3000;
+    limits.fragments_max = 100000;
+    for (enum way way = 0; way < WAYS_COUNT; way++) {
+        for (size_t i = 0; i < 3; i++) {
+            static struct peer p;
+            static struct stream s;
+            size_t wire_bytes = 0;
+            start(&p, &limits, AGREED, way);
+            for (unsigned k = 0; p.session.state == WSR_SESSION_OPEN; k++) {
+                static uint8_t payload[400 * sizeof block];
+                for (size_t n = 0; n < blocks_per_frame[i]; n++)
+                    memcpy(payload + n * sizeof block, block, sizeof block);
+                s.len = 0;
+                put_frame(&s, k == 0 ? RSV1 | WSR_OPCODE_TEXT : WSR_OPCODE_CONTINUATION, payload,
+                          blocks_per_frame[i] * sizeof block);
+                feed(&p, s.bytes, s.len);
+                wire_bytes += blocks_per_frame[i] * sizeof block;
+                assert_true(wire_bytes < 10000);
+                assert_true(p.session.state == WSR_SESSION_OPEN || wire_bytes > limits.message_max_bytes);
+            }
+            assert_string_equal(p.log, "fail(1009)");
+            assert_true(memory.largest_bytes <= limits.message_max_bytes + 1);
+            finish(&p);
+        }
+    }
+}
+
+/* RECV-05, RECV-15: a header that announces more than may come fails by itself, one that announces much pins nothing. */
+static void what_a_header_announces_pins_nothing(void **state)
+{
+    static struct stream s;
+    static struct peer p;
+    (void)state;
+    for (enum way way = 0; way < WAYS_COUNT; way++) {
+        s = (struct stream){ .rule = "RECV-05" };
+        put_notation(&s, "c27f 0000000100000000");
+        check_cut(&s, "fail(1009)", way, s.len, s.len);
+        check_cut(&s, "fail(1009)", way, NEVER, NEVER);
+        s.len = 0;
+        put_notation(&s, "c17f 0000000000100000 f248cd");
+        start(&p, &wide_limits, AGREED, way);
+        feed(&p, s.bytes, s.len);
+        assert_int_equal(p.session.state, WSR_SESSION_OPEN);
+        assert_true(memory.largest_bytes <= 4096);
+        finish(&p);
+    }
+}
+
+/* Without a limit in sight, every number that is made of it still holds. */
+static void the_largest_limits_take_messages(void **state)
+{
+    static const struct wsr_session_limits limits = {
+        .message_max_bytes = UINT64_MAX, .fragments_max = UINT32_MAX, .head_max_bytes = 4096, .interim_max = 3
+    };
+    static struct stream s;
+    (void)state;
+    s = (struct stream){ .rule = "limits", .limits = &limits };
+    put_notation(&s, "c107 f248cdc9c90700 4103 f20011 8002 0000 c10b 000500faff48656c6c6f00");
+    check(&s, "text(Hello) text(Hello) text(Hello)");
+}
+
+/* RECV-14 */
+static void fragments_count_when_compressed_too(void **state)
+{
+    static const struct row rows[] = {
+        { "three", "4103 f248cd 0002 c9c9 8902 'ab' 8002 0700 4100 0000 8000", "ping(ab) text(Hello) text()" },
+        { "four", "4103 f248cd 0002 c9c9 0001 07 8001 00", "fail(1008)" },
+        { "four empty ones", "4100 0000 0000 8900 8000", "ping() fail(1008)" },
+        { "empty behind three", "4103 f248cd 0002 c9c9 0002 0700 8000", "fail(1008)" }
+    };
+    static struct wsr_session_limits limits;
+    (void)state;
+    limits = wide_limits;
+    limits.fragments_max = 3;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        static struct stream s;
+        const char *want = rows[i].want;
+        s = (struct stream){ .rule = rows[i].rule, .limits = &limits };
+        put_notation(&s, rows[i].stream);
+        check(&s, want);
+    }
+}
+
+/* ---- Text ------------------------------------------------------------------------------------------ */
+
+/* PMD-48, UTF-01 to UTF-07: what is judged is what was inflated, cut wherever room for it ends. */
+static void inflated_text_is_judged_across_cuts(void **state)
+{
+    static const struct { const char *text; bool is_good; } rows[] = {
+        { "\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5", true }, { "\xf0\x9f\x98\x80\xf4\x8f\xbf\xbf", true },
+        { "ab\xf0\x9f\x98\x80" "cd\xe2\x82\xac", true }, { "\xef\xbb\xbfx", true }, { "a\xce", false },
+        { "ab\xe2\x82", false }, { "\xf0\x9f\x98", false }, { "a\xff" "b", false }, { "\xc0\xaf", false },
+        { "abc\xed\xa0\x80", false }, { "\xf4\x90\x80\x80", false }, { "ab\x80", false }
+    };
+    static struct stream s;
+    uint8_t payload[128];
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
+        const char *text = rows[i / 2].text;
+        char want[512];
+        static struct peer p;
+        z_stream z;
+        p.log_used = 0;
+        write_log(&p, "text(ok) %s(", rows[i / 2].is_good ? "text" : "fail");
+        if (rows[i / 2].is_good)
+            write_bytes(&p, wsr_bytes_of((const uint8_t *)text, strlen(text)));
+        write_log(&p, rows[i / 2].is_good ? ") text(ok)" : "1007)");
+        strcpy(want, p.log);
+        start_server(&z, i % 2 > 0 ? 9 : 0, 15);
+        s = (struct stream){ .rule = "PMD-48" };
+        (void)put_message(&s, &z, TEXT, "ok", 2);
+        size_t len = compress_message(&z, text, strlen(text), payload, sizeof payload);
+        put_frame(&s, RSV1 | WSR_OPCODE_TEXT, payload, len / 2);
+        put_frame(&s, WSR_FRAME_FIN | WSR_OPCODE_CONTINUATION, payload + len / 2, len - len / 2);
+        (void)put_message(&s, &z, TEXT, "ok", 2);
+        check(&s, want);
+        (void)deflateEnd(&z);
+    }
+    static const struct row binary[] = { { "UTF-07", "c208 000200fdff c3ff 00", "binary(\\c3\\ff)" } };
+    CHECK_ROWS(binary, AGREED);
+}
+
+/* UTF-02, PMD-48: without what would follow. */
+static void bad_text_fails_before_the_next_byte_comes(void **state)
+{
+    static const char *const streams[] = {
+        "4107 000200fdff 61ff", "410a 000500faff 6162ff", "c17e0fff 000200fdff 61ff",
+        "4106 000200fdff e2 0001 28", "c10b 000500faff eda0", "4108 f24805000000ffff 0003 000200 0003 fdff61 0001 ff"
+    };
+    (void)state;
+    for (enum way way = 0; way < WAYS_COUNT; way++) {
+        for (size_t i = 0; i < sizeof streams / sizeof streams[0]; i++) {
+            static struct stream s;
+            static struct peer p;
+            s.len = 0;
+            put_notation(&s, streams[i]);
+            for (int each_byte = 0; each_byte < 2; each_byte++) {
+                start(&p, &wide_limits, AGREED, way);
+                for (size_t k = 0; k < s.len && each_byte > 0; k++) {
+                    assert_int_equal(p.session.state, WSR_SESSION_OPEN);
+                    feed(&p, s.bytes + k, 1);
+                }
+                if (each_byte == 0)
+                    feed(&p, s.bytes, s.len);
+                if (strcmp(p.log, "fail(1007)") != 0)
+                    fail_msg("way %d, %s: got %s", way, streams[i], p.log);
+                finish(&p);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -835,7 +994,13 @@ int main(void)
         cmocka_unit_test(messages_with_a_wrong_bit_are_what_zlib_makes_of_them),
         cmocka_unit_test(a_malformed_message_ends_the_reading),
         cmocka_unit_test(a_bomb_stops_at_the_limit),
-        cmocka_unit_test(the_inflated_size_passes_at_the_limit_and_fails_above_it)
+        cmocka_unit_test(the_inflated_size_passes_at_the_limit_and_fails_above_it),
+        cmocka_unit_test(blocks_of_nothing_end_at_the_limit_of_what_comes),
+        cmocka_unit_test(what_a_header_announces_pins_nothing),
+        cmocka_unit_test(the_largest_limits_take_messages),
+        cmocka_unit_test(fragments_count_when_compressed_too),
+        cmocka_unit_test(inflated_text_is_judged_across_cuts),
+        cmocka_unit_test(bad_text_fails_before_the_next_byte_comes)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
