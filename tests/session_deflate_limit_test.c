@@ -198,6 +198,217 @@ static void fragments_count_when_compressed_too(void **state)
     }
 }
 
+/* ---- Memory ---------------------------------------------------------------------------------------- */
+
+/* A message that comes whole is inflated where the memory says; what does not fit there, in a block. */
+static void a_whole_message_is_inflated_into_what_is_lent(void **state)
+{
+    static const struct { enum deflated_way way; size_t borrows, keeps, grows; } rows[] = {
+        { DEFLATED_IN_BLOCKS, 0, 0, 1 }, { DEFLATED_LENT, 1, 1, 0 }, { DEFLATED_LENT_LITTLE, 1, 0, 1 },
+        { DEFLATED_LENT_NOTHING, 0, 0, 1 }, { DEFLATED_IN_PIECES, 0, 0, 1 }
+    };
+    static struct deflated_stream s;
+    static struct deflated_peer p;
+    (void)state;
+    deflated_put_notation(&s, "c107 f248cdc9c90700");
+    for (size_t i = 0; i < DEFLATED_WAYS; i++) {
+        deflated_open(&p, &deflated_limits, DEFLATED_AGREED, rows[i].way);
+        deflated_feed(&p, s.bytes, s.len);
+        assert_string_equal(p.log, "text(Hello)");
+        assert_int_equal(deflated_memory.borrows_count, rows[i].borrows);
+        assert_int_equal(deflated_memory.keeps_count, rows[i].keeps);
+        assert_int_equal(deflated_memory.grows_count > 0, rows[i].grows > 0);
+        if (rows[i].borrows > 0)
+            assert_int_equal(deflated_memory.asked_bytes, 7);
+        deflated_finish(&p);
+    }
+}
+
+/* What comes in pieces cannot be borrowed for, as the loan ends with the call; what fills a loan exactly still fits. */
+static void loans_end_with_the_call_that_made_them(void **state)
+{
+    static struct deflated_stream s;
+    static struct deflated_peer p;
+    (void)state;
+    s.len = 0;
+    deflated_put_notation(&s, "c107 f248cdc9c90700");
+    for (size_t cut = 3; cut < s.len; cut++) {
+        deflated_open(&p, &deflated_limits, DEFLATED_AGREED, DEFLATED_LENT);
+        deflated_feed(&p, s.bytes, cut);
+        deflated_feed(&p, s.bytes + cut, s.len - cut);
+        assert_string_equal(p.log, "text(Hello)");
+        assert_int_equal(deflated_memory.keeps_count, 0);
+        deflated_finish(&p);
+    }
+    for (size_t len = 1; len < 5; len++) {
+        z_stream z;
+        deflated_start_server(&z, 9, 15);
+        s.len = 0;
+        (void)deflated_put_message(&s, &z, DEFLATED_TEXT, "abcd", len);
+        (void)deflateEnd(&z);
+        deflated_open(&p, &deflated_limits, DEFLATED_AGREED, DEFLATED_LENT_LITTLE);
+        deflated_feed(&p, s.bytes, s.len);
+        assert_int_equal(p.events_count, 1);
+        if (len < 3)
+            assert_int_equal(deflated_memory.keeps_count, 1);
+        if (len > 3)
+            assert_int_equal(deflated_memory.keeps_count, 0);
+        deflated_finish(&p);
+    }
+}
+
+/* A stream with everything in it, and with a message that outgrows its first blocks. Returns what is to come of it. */
+static const char *put_everything(struct deflated_stream *s)
+{
+    static uint8_t large[20000];
+    static char want[128];
+    z_stream z;
+    memset(large, 'l', sizeof large);
+    snprintf(want, sizeof want, "text(Hello) ping(p) text() text(abc) binary(%zu:%08lx) pong() text(Hello)",
+             sizeof large, crc32(0, large, sizeof large));
+    *s = (struct deflated_stream){ .rule = "everything" };
+    deflated_start_server(&z, 9, 15);
+    (void)deflated_put_message(s, &z, DEFLATED_TEXT, "Hello", 5);
+    deflated_put_notation(s, "4100 8901 'p' 0001 00 8000 8103 'abc'");
+    (void)deflated_put_message(s, &z, DEFLATED_BINARY, large, sizeof large);
+    deflated_put_notation(s, "4103 f248cd 8a00 0003 c9c907 8001 00");
+    (void)deflateEnd(&z);
+    return want;
+}
+
+/* F8: whichever block cannot be had, 1011 it is; with all of them the events are all there. */
+static void without_memory_at_any_growth_the_connection_fails(void **state)
+{
+    static struct deflated_stream s;
+    static struct deflated_peer p;
+    (void)state;
+    const char *want = put_everything(&s);
+    deflated_check(&s, want);
+    for (enum deflated_way way = 0; way < DEFLATED_WAYS; way++) {
+        for (size_t piece = 1; piece <= s.len; piece += piece == 1 ? 10 : s.len) {
+            bool was_enough = false;
+            for (size_t grows_max = 0; !was_enough; grows_max++) {
+                deflated_open(&p, &deflated_limits, DEFLATED_AGREED, way);
+                deflated_memory.grows_max = deflated_memory.grows_count + grows_max;
+                for (size_t at = 0; at < s.len; at += piece)
+                    deflated_feed(&p, s.bytes + at, piece < s.len - at ? piece : s.len - at);
+                was_enough = p.session.state == WSR_SESSION_OPEN;
+                assert_int_equal(strstr(p.log, "fail(1011)") != NULL, !was_enough);
+                assert_int_equal(strcmp(p.log, want) == 0, was_enough);
+                assert_true(was_enough || deflated_memory.live_count == 0);
+                assert_true(grows_max < 100);
+                deflated_finish(&p);
+            }
+        }
+    }
+}
+
+/* The session may be dropped after any byte; one that has ended holds nothing even before. */
+static void all_memory_comes_back_at_every_moment(void **state)
+{
+    static struct deflated_stream s, ends[4];
+    static struct deflated_peer p;
+    (void)state;
+    (void)put_everything(&s);
+    for (size_t i = 0; i < 4; i++) {
+        static const char *const last[] = { "4103 f248cd 8800 ff", "4108 f24805000000ffff 0005 0005000000",
+                                            "4103 f248cd c000 00", "c10b 000500faff 'abcd' ff 00" };
+        (void)put_everything(&ends[i]);
+        deflated_put_notation(&ends[i], last[i]);
+    }
+    for (enum deflated_way way = 0; way < DEFLATED_WAYS; way++) {
+        for (size_t end = 0; end <= s.len; end++) {
+            for (size_t piece = 1; piece <= s.len; piece += s.len - 1) {
+                deflated_open(&p, &deflated_limits, DEFLATED_AGREED, way);
+                for (size_t at = 0; at < end; at += piece)
+                    deflated_feed(&p, s.bytes + at, piece < end - at ? piece : end - at);
+                deflated_finish(&p);
+            }
+        }
+        for (size_t i = 0; i < 4; i++) {
+            deflated_open(&p, &deflated_limits, DEFLATED_AGREED, way);
+            for (size_t at = 0; at < ends[i].len; at++) {
+                deflated_feed(&p, ends[i].bytes + at, 1);
+                assert_true(p.session.state == WSR_SESSION_OPEN || deflated_memory.live_count == 0);
+            }
+            assert_int_not_equal(p.session.state, WSR_SESSION_OPEN);
+            deflated_finish(&p);
+        }
+    }
+}
+
+/* ---- Before and behind ----------------------------------------------------------------------------- */
+
+/* RESP-12: the first compressed message may lie in the same piece as the answer. */
+static void messages_behind_the_answer_are_inflated(void **state)
+{
+    static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                 "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+                                 "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    static struct deflated_stream s;
+    static struct deflated_peer p;
+    (void)state;
+    deflated_put(&s, answer, sizeof answer - 1);
+    deflated_put_notation(&s, "c107 f248cdc9c90700 8900 c105 f200110000 c802 03e8");
+    for (enum deflated_way way = 0; way < DEFLATED_WAYS; way++) {
+        for (size_t cut = 0; cut <= s.len; cut++) {
+            deflated_start(&p, &deflated_limits, way);
+            deflated_feed(&p, s.bytes, cut);
+            deflated_feed(&p, s.bytes + cut, s.len - cut);
+            assert_string_equal(p.log, "text(Hello) ping() text(Hello) fail(1002)");
+            deflated_finish(&p);
+        }
+    }
+}
+
+/* CLOSE-15, CLOSE-24, PMD-42: behind our Close the peer's messages are still read, and the window is kept for them. */
+static void messages_behind_our_close_are_still_inflated(void **state)
+{
+    static const struct deflated_row rows[] = {
+        { "after a message", "c107 f248cdc9c90700 c105 f200110000 8901 'p' c105 f200110000 8802 03e8 c105 f200110000",
+          "text(Hello) text(Hello) ping(p) text(Hello) close(1000)" },
+        { "inside a message", "8901 'p' 4103 f248cd 8a00 8004 c9c90700 c105 f200110000 8800",
+          "ping(p) pong() text(Hello) text(Hello) close(1005)" },
+        { "that fail", "8900 c103 f248cd c100", "ping() fail(1007)" },
+        { "that are too much", "8900 c27f 0000000100000000", "ping() fail(1009)" }
+    };
+    static struct deflated_stream s;
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (size_t close_after = 1; close_after < 4; close_after++) {
+            s = (struct deflated_stream){ .rule = rows[i].rule, .close_after = close_after };
+            deflated_put_notation(&s, rows[i].stream);
+            deflated_check(&s, rows[i].want);
+        }
+    }
+}
+
+/* Every rule has a sentence of its own, the same for every cut. */
+static void each_failure_says_which_rule_was_broken(void **state)
+{
+    static const struct { const char *stream, *text; } rows[] = {
+        { "4103 f248cd c000", "RSV1" }, { "c900", "RSV1" }, { "c103 f248cd", "DEFLATE" },
+        { "c107 fff8cdc9c90700", "DEFLATE" }, { "c17f 0000000100000000", "message_max_bytes" },
+        { "c106 000100feffff", "not UTF-8" }, { "c107 000100feffce00", "inside a UTF-8" }
+    };
+    static struct deflated_stream s;
+    static struct deflated_peer p;
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        s.len = 0;
+        deflated_put_notation(&s, rows[i].stream);
+        for (size_t cut = 0; cut < s.len; cut++) {
+            deflated_open(&p, &deflated_limits, DEFLATED_AGREED, DEFLATED_LENT);
+            deflated_feed(&p, s.bytes, cut);
+            deflated_feed(&p, s.bytes + cut, s.len - cut);
+            assert_non_null(p.text);
+            if (strcasestr(p.text, rows[i].text) == NULL)
+                fail_msg("%s: %s", rows[i].stream, p.text);
+            deflated_finish(&p);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,7 +417,14 @@ int main(void)
         cmocka_unit_test(blocks_of_nothing_end_at_the_limit_of_what_comes),
         cmocka_unit_test(what_a_header_announces_pins_nothing),
         cmocka_unit_test(the_largest_limits_take_messages),
-        cmocka_unit_test(fragments_count_when_compressed_too)
+        cmocka_unit_test(fragments_count_when_compressed_too),
+        cmocka_unit_test(a_whole_message_is_inflated_into_what_is_lent),
+        cmocka_unit_test(loans_end_with_the_call_that_made_them),
+        cmocka_unit_test(without_memory_at_any_growth_the_connection_fails),
+        cmocka_unit_test(all_memory_comes_back_at_every_moment),
+        cmocka_unit_test(messages_behind_the_answer_are_inflated),
+        cmocka_unit_test(messages_behind_our_close_are_still_inflated),
+        cmocka_unit_test(each_failure_says_which_rule_was_broken)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
