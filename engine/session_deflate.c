@@ -66,18 +66,22 @@ static bool make_room(struct wsr_session *s, size_t piece_bytes)
 
 /* ---- Inflating ---- */
 
-/* Inflate as much of @in as there is @room for, and judge what was made, *made bytes. *rc says how far that came. */
+/* Inflate as much of @in as there is @room for, and judge what was made, *made bytes. *rc says how far that came. Text
+ * up to the limit is judged before the limit is: which of the two comes first must not hang on how @in was cut. */
 static struct breach inflate_into(struct wsr_session *s, struct wsr_bytes *in, bool is_end, uint8_t *to, size_t room,
                                   size_t *made, enum wsr_inflate *rc)
 {
     struct breach breach = no_breach;
     *rc = wsr_deflate_inflate(s->shared->deflate, in, is_end, to, room, made);
-    if (*made > s->shared->limits.message_max_bytes - s->assembly_used)
-        return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows when inflated");
+    uint64_t left = s->shared->limits.message_max_bytes - s->assembly_used;
+    bool is_too_big = *made > left;
+    size_t judged = is_too_big ? (size_t)left : *made;
     if (s->message_kind == WSR_TEXT)
-        breach = wsr_session_judge_text(s, wsr_bytes_of(to, *made), *rc == WSR_INFLATE_DONE);
+        breach = wsr_session_judge_text(s, wsr_bytes_of(to, judged), *rc == WSR_INFLATE_DONE && !is_too_big);
     if (breach.text != NULL)
         return breach;
+    if (is_too_big)
+        return breach_of(WSR_CLOSE_TOO_BIG, "a message is larger than message_max_bytes allows when inflated");
     if (*rc == WSR_INFLATE_MEMORY)
         return no_memory();
     if (*rc == WSR_INFLATE_BAD)

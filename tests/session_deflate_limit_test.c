@@ -107,6 +107,26 @@ static void the_inflated_size_passes_at_the_limit_and_fails_above_it(void **stat
     }
 }
 
+/* PMD-47, PMD-48, RECV-11: what is wrong first decides, not how much of it an inflater makes at a time. */
+static void the_first_of_bad_text_and_of_too_much_decides(void **state)
+{
+    struct wsr_session_limits limits = deflated_limits;
+    static uint8_t text[6000];
+    static struct deflated_stream s;
+    (void)state;
+    limits.message_max_bytes = 100;
+    for (size_t bad = 95; bad < 105; bad++) {
+        z_stream z;
+        memset(text, 'z', sizeof text);
+        text[bad] = 0xFF;
+        s = (struct deflated_stream){ .rule = "the first", .limits = &limits };
+        deflated_start_server(&z, 9, 15);
+        (void)deflated_put_message(&s, &z, DEFLATED_TEXT, text, sizeof text);
+        (void)deflateEnd(&z);
+        deflated_check(&s, bad < 100 ? "fail(1007)" : "fail(1009)");
+    }
+}
+
 /* PMD-47: what stands for nothing may not be sent for ever, in one frame or in many. */
 static void blocks_of_nothing_end_at_the_limit_of_what_comes(void **state)
 {
@@ -414,6 +434,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bomb_stops_at_the_limit),
         cmocka_unit_test(the_inflated_size_passes_at_the_limit_and_fails_above_it),
+        cmocka_unit_test(the_first_of_bad_text_and_of_too_much_decides),
         cmocka_unit_test(blocks_of_nothing_end_at_the_limit_of_what_comes),
         cmocka_unit_test(what_a_header_announces_pins_nothing),
         cmocka_unit_test(the_largest_limits_take_messages),
