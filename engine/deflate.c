@@ -201,11 +201,11 @@ static bool take_inflater(struct wsr_deflate *d)
     return true;
 }
 
-/* Give the inflater as much of *@in as it takes. A block that calls itself the last ends nothing: what follows goes on
- * with the same window (PMD-44). */
+/* Give the inflater as much of *@in as it takes. When the room is used up it may hold back more output, even with all
+ * of *@in taken. A block that calls itself the last ends nothing: what follows goes on with the same window (PMD-44). */
 static enum wsr_inflate inflate_bytes(z_stream *z, struct wsr_bytes *in)
 {
-    while (in->len > 0) {
+    do {
         uInt given = in->len < ZLIB_BYTES_MAX ? (uInt)in->len : ZLIB_BYTES_MAX;
         z->next_in = in->data;
         z->avail_in = given;
@@ -215,29 +215,16 @@ static enum wsr_inflate inflate_bytes(z_stream *z, struct wsr_bytes *in)
         *in = wsr_bytes_of(in->data + taken, in->len - taken);
         if (rc == Z_STREAM_END)
             rc = inflateResetKeep(z);
-        else if (rc == Z_BUF_ERROR && z->avail_out == 0)
+        else if (rc == Z_BUF_ERROR && (z->avail_out == 0 || given == 0))
             rc = Z_OK;
         if (rc != Z_OK)
             return rc == Z_MEM_ERROR ? WSR_INFLATE_MEMORY : WSR_INFLATE_BAD;
-        if (in->len > 0 && z->avail_out == 0)
+        if (z->avail_out == 0)
             return WSR_INFLATE_FULL;
-        if (taken == 0 && z->avail_out == room)
+        if (given > 0 && taken == 0 && z->avail_out == room)
             return WSR_INFLATE_BAD;
-    }
+    } while (in->len > 0);
     return WSR_INFLATE_MORE;
-}
-
-/* All input was taken; was all made of it that can be? What is left when the room was used up comes before the tail. */
-static bool is_drained(struct wsr_deflate *d)
-{
-    z_stream *z = &d->inflater->z;
-    if (d->is_draining && z->avail_out > 0) {
-        z->next_in = NULL;
-        z->avail_in = 0;
-        (void)inflate(z, Z_SYNC_FLUSH);     /* an error stays, and comes again with the tail */
-    }
-    d->is_draining = z->avail_out == 0;
-    return !d->is_draining;
 }
 
 /* The tail that the wire left out, then the check that no library makes: the tail has stood for nothing, nothing is
@@ -270,7 +257,7 @@ enum wsr_inflate wsr_deflate_inflate(struct wsr_deflate *d, struct wsr_bytes *in
     z->avail_out = given;
     enum wsr_inflate rc = inflate_bytes(z, in);
     if (rc == WSR_INFLATE_MORE && is_end)
-        rc = is_drained(d) ? inflate_tail(d) : WSR_INFLATE_FULL;
+        rc = inflate_tail(d);
     *made = given - z->avail_out;
     add(&d->shared->inflated_bytes, *made);
     if (rc != WSR_INFLATE_DONE)

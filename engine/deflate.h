@@ -45,7 +45,6 @@ struct wsr_deflate {
     uint8_t in_bits, out_bits;              /* of the windows */
     bool in_keeps, out_keeps;               /* takes the context over from message to message */
     bool is_inflating;                      /* a message that comes in has begun */
-    bool is_draining;                       /* its end has come, and there may be more of it than there was room for */
     bool has_failed;                        /* compressing the message that goes out */
     bool is_listed;
 };

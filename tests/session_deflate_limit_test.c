@@ -127,6 +127,52 @@ static void the_first_of_bad_text_and_of_too_much_decides(void **state)
     }
 }
 
+/* How much zlib makes of the first @len bytes of a message. */
+static size_t inflated_bytes(const uint8_t *payload, size_t len)
+{
+    static uint8_t out[4096];
+    z_stream z = { .next_in = (Bytef *)(uintptr_t)payload, .avail_in = (uInt)len };
+    assert_int_equal(inflateInit2(&z, -15), Z_OK);
+    z.next_out = out;
+    z.avail_out = sizeof out;
+    (void)inflate(&z, Z_SYNC_FLUSH);
+    size_t made = sizeof out - z.avail_out;
+    assert_true(z.avail_in == 0 && z.avail_out > 0);
+    assert_int_equal(inflateEnd(&z), Z_OK);
+    return made;
+}
+
+/* PMD-47, RECV-08: all that a fragment stands for is judged before the frame behind it, also when the room for it was
+ * used up by the fragment's last byte. */
+static void a_fragment_is_inflated_to_its_end_before_the_next_frame(void **state)
+{
+    struct wsr_session_limits limits = deflated_limits;
+    static uint8_t text[800], payload[128];
+    static struct deflated_stream s;
+    (void)state;
+    memset(text, 'z', sizeof text);
+    for (size_t bytes = 513; bytes < sizeof text; bytes++) {
+        z_stream z;
+        deflated_start_server(&z, 9, 15);
+        size_t len = deflated_compress(&z, text, bytes, payload, sizeof payload);
+        (void)deflateEnd(&z);
+        limits.message_max_bytes = bytes - 1;
+        for (size_t first = 1; first < len; first++) {
+            s = (struct deflated_stream){ .rule = "fragment", .limits = &limits };
+            deflated_put_frame(&s, DEFLATED_RSV1 | WSR_OPCODE_TEXT, payload, first);
+            deflated_put_notation(&s, "8901 'p'");
+            deflated_put_frame(&s, WSR_FRAME_FIN | WSR_OPCODE_CONTINUATION, payload + first, len - first);
+            bool is_too_big = inflated_bytes(payload, first) == bytes;
+            for (enum deflated_way way = 0; way < DEFLATED_WAYS; way++) {
+                const char *want = is_too_big ? "fail(1009)" : "ping(p) fail(1009)";
+                deflated_check_cut(&s, want, way, s.len, s.len);
+                deflated_check_cut(&s, want, way, DEFLATED_NEVER, DEFLATED_NEVER);
+                deflated_check_cut(&s, want, way, 2, 2 + first);
+            }
+        }
+    }
+}
+
 /* PMD-47: what stands for nothing may not be sent for ever, in one frame or in many. */
 static void blocks_of_nothing_end_at_the_limit_of_what_comes(void **state)
 {
@@ -435,6 +481,7 @@ int main(void)
         cmocka_unit_test(a_bomb_stops_at_the_limit),
         cmocka_unit_test(the_inflated_size_passes_at_the_limit_and_fails_above_it),
         cmocka_unit_test(the_first_of_bad_text_and_of_too_much_decides),
+        cmocka_unit_test(a_fragment_is_inflated_to_its_end_before_the_next_frame),
         cmocka_unit_test(blocks_of_nothing_end_at_the_limit_of_what_comes),
         cmocka_unit_test(what_a_header_announces_pins_nothing),
         cmocka_unit_test(the_largest_limits_take_messages),
