@@ -202,7 +202,8 @@ static bool take_inflater(struct wsr_deflate *d)
 }
 
 /* Give the inflater as much of *@in as it takes. When the room is used up it may hold back more output, even with all
- * of *@in taken. A block that calls itself the last ends nothing: what follows goes on with the same window (PMD-44). */
+ * of *@in taken. A block that calls itself the last ends nothing: what follows goes on with the same window
+ * (PMD-44). */
 static enum wsr_inflate inflate_bytes(z_stream *z, struct wsr_bytes *in)
 {
     do {
