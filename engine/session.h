@@ -171,9 +171,9 @@ void wsr_session_free(struct wsr_session *session);
  * Take bytes until one event is complete or the bytes end. Returns the bytes taken, 1 to @len (0 only for len 0), with
  * *event describing what they completed; the caller goes on with the rest. A message that lies whole inside @in is
  * an event that points into it. From CLOSE_RECEIVED on, and with a FAILURE, all bytes are taken and ignored.
- * The events are the same for every way of cutting the same stream, but for block, and but for a compressed message that
- * refers back beyond the window agreed on, which may fail or be what it stands for: zlib sees it or not. Of *event only type and what its
- * comment names for that type is set.
+ * The events are the same for every way of cutting the same stream, but for block, and but for a compressed message
+ * that refers back beyond the window agreed on: it may fail or be what it stands for, as zlib sees that or not. Of
+ * *event only type and what its comment names for that type is set.
  */
 size_t wsr_session_feed(struct wsr_session *session, const uint8_t *in, size_t len, struct wsr_session_event *event);
 

@@ -330,7 +330,6 @@ static size_t put_deflated(struct stream *out, const uint8_t *program, size_t le
         made_bytes -= program[1] & 128 ? program[4] % made_bytes : 0;
     }
     out->is_clean = out->is_clean && !spoils && is_text;
-    note_message(out, kind, wsr_bytes_of(plain, total));
     size_t fragments = 1 + (program[0] >> 1) % 5u, at = 0;
     for (size_t i = 0; i < fragments; i++) {
         size_t piece = i + 1 < fragments ? made_bytes / fragments : made_bytes - at;
@@ -340,6 +339,7 @@ static size_t put_deflated(struct stream *out, const uint8_t *program, size_t le
         if (program[0] & 64)
             put_frame(out, WSR_FRAME_FIN | WSR_OPCODE_PING, program, 3);
     }
+    note_message(out, kind, wsr_bytes_of(plain, total));
     return 5 + bytes;
 }
 
@@ -373,8 +373,8 @@ static size_t put_next(struct stream *out, const uint8_t *program, size_t len)
         put_frame(out, WSR_FRAME_FIN | WSR_OPCODE_CONTINUATION, program + 3 + bytes / 2, bytes - bytes / 2);
         return 3 + bytes;
     case 6:
-        note_message(out, WSR_OPCODE_BINARY, wsr_bytes_of(program + 3, bytes));
         put_frame(out, WSR_FRAME_FIN | WSR_OPCODE_BINARY, program + 3, bytes);
+        note_message(out, WSR_OPCODE_BINARY, wsr_bytes_of(program + 3, bytes));
         return 3 + bytes;
     default:
         out->is_clean = out->is_clean && program[1] != WSR_OPCODE_CLOSE;
