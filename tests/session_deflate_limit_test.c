@@ -4,6 +4,20 @@
 
 #include "tests/support/deflated.h"
 
+/* The linker puts this between the library and its memory (meson.build). */
+void *__real_malloc(size_t bytes);
+void *__wrap_malloc(size_t bytes);
+
+static size_t mallocs_left = SIZE_MAX;    /* after so many there is no memory */
+
+void *__wrap_malloc(size_t bytes)
+{
+    if (mallocs_left == 0)
+        return NULL;
+    mallocs_left -= mallocs_left != SIZE_MAX;
+    return __real_malloc(bytes);
+}
+
 /* ---- Limits ---------------------------------------------------------------------------------------- */
 
 /* PMD-47, RECV-14: 64 MiB of one byte in 64 KiB. It fails where the limit is passed, without holding more than that. */
@@ -239,6 +253,9 @@ static void the_largest_limits_take_messages(void **state)
     s = (struct deflated_stream){ .rule = "limits", .limits = &limits };
     deflated_put_notation(&s, "c107 f248cdc9c90700 4103 f20011 8002 0000 c10b 000500faff48656c6c6f00");
     deflated_check(&s, "text(Hello) text(Hello) text(Hello)");
+    s.len = 0;
+    deflated_put_notation(&s, "c17f 7fffffffffffffff f2");       /* no more than a header, but it may come */
+    deflated_check(&s, "");
 }
 
 /* RECV-14 */
@@ -368,6 +385,29 @@ static void without_memory_at_any_growth_the_connection_fails(void **state)
     }
 }
 
+/* F8: the same when the inflater itself gets none, at its start or later. */
+static void without_memory_for_the_inflater_the_connection_fails(void **state)
+{
+    static struct deflated_stream s;
+    static struct deflated_peer p;
+    bool was_enough = false;
+    (void)state;
+    s.len = 0;
+    deflated_put_notation(&s, "c107 f248cdc9c90700 c105 f200110000");
+    for (size_t left = 2; !was_enough; left++) {                 /* the first two are the bytes fed and the block */
+        deflated_open(&p, &deflated_limits, DEFLATED_AGREED, DEFLATED_LENT_NOTHING);
+        mallocs_left = left;
+        deflated_feed(&p, s.bytes, 9);
+        mallocs_left = SIZE_MAX;
+        deflated_feed(&p, s.bytes + 9, s.len - 9);
+        was_enough = strcmp(p.log, "text(Hello) text(Hello)") == 0;
+        if (!was_enough)
+            assert_string_equal(p.log, "fail(1011)");
+        assert_true(was_enough ? left > 2 : left < 20);
+        deflated_finish(&p);
+    }
+}
+
 /* The session may be dropped after any byte; one that has ended holds nothing even before. */
 static void all_memory_comes_back_at_every_moment(void **state)
 {
@@ -488,6 +528,7 @@ int main(void)
         cmocka_unit_test(a_whole_message_is_inflated_into_what_is_lent),
         cmocka_unit_test(loans_end_with_the_call_that_made_them),
         cmocka_unit_test(without_memory_at_any_growth_the_connection_fails),
+        cmocka_unit_test(without_memory_for_the_inflater_the_connection_fails),
         cmocka_unit_test(all_memory_comes_back_at_every_moment),
         cmocka_unit_test(messages_behind_the_answer_are_inflated),
         cmocka_unit_test(messages_behind_our_close_are_still_inflated),

@@ -161,6 +161,7 @@ static void check_place(const struct wsr_session_event *event, const uint8_t *at
     const uint8_t *data = event->data.data;
     if (event->block != NULL) {
         assert_ptr_equal(data, event->block);
+        assert_true(event->data.len > 0);
         assert_int_equal(deflated_memory.kept, DEFLATED_NEVER);
         give_back(&deflated_memory, event->block);
     } else if (deflated_memory.kept != DEFLATED_NEVER) {
