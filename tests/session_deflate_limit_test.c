@@ -186,8 +186,8 @@ static void a_fragment_is_inflated_to_its_end_before_the_next_frame(void **state
     }
 }
 
-/* PMD-46, PMD-47: what is cut off and too large is too large, also when only its last bits, to which the tail adds, make
- * it so, and the room was used up before them. */
+/* PMD-46, PMD-47: what is cut off and too large is too large, also when only its last bits, to which the tail adds,
+ * make it so, and the room was used up before them. */
 static void a_message_cut_off_is_inflated_to_its_end(void **state)
 {
     struct wsr_session_limits limits = deflated_limits;
