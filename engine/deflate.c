@@ -241,6 +241,7 @@ static enum wsr_inflate inflate_tail(struct wsr_deflate *d)
         return rc;
     bool is_at_block = (z->data_type & 128) != 0, has_bits = (z->data_type & 63) != 0;
     bool is_end = rc == WSR_INFLATE_MORE && z->avail_out == room && is_at_block && !has_bits;
+    z->avail_out = room;        /* what the tail has made is nobody's */
     return is_end ? WSR_INFLATE_DONE : WSR_INFLATE_BAD;
 }
 

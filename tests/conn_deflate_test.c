@@ -409,8 +409,8 @@ static void a_socket_may_be_destroyed_by_a_compressed_message(void **state)
     world_each_seed(destroyed_in_a_handler, NULL);
 }
 
-/* A consumer that is slow, little memory for it, and messages that become large: all come, whole and in order, which the
- * world compares with what the peer has said. */
+/* A consumer that is slow, little memory for it, and messages that become large: all come, whole and in order, which
+ * the world compares with what the peer has said. */
 static void slow_consumer(struct world *world)
 {
     sim_script(world->sim, OPENED "deflated a; deflated-big 3000; texts 40; deflated-big 70000; deflated-big 200; "
