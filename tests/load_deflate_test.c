@@ -98,6 +98,17 @@ static void level_and_threshold_have_their_effect(void **state)
                      0);
 }
 
+/* Sent by one thread, compressed by another, in the order in which they were sent. */
+static void workers_compress_what_other_threads_send(void **state)
+{
+    (void)state;
+    assert_int_equal(LOAD(echo.url, "--deflate", "--json", "--workers", "2", "-c", "6", "-p", "8", "-n", "3000", "-s",
+                          "700"), 0);
+    program_says("\"verified\": 3000,");
+    program_says("\"reordered\": 0,");
+    assert_int_equal(told("given_up"), 0);
+}
+
 /* Random bytes become no smaller, and are told as given up. */
 static void what_cannot_be_compressed_leaves_as_it_is(void **state)
 {
@@ -164,6 +175,7 @@ int main(void)
         cmocka_unit_test(both_ways_are_compressed_and_every_byte_is_verified),
         cmocka_unit_test(parameters_are_agreed_on_and_kept),
         cmocka_unit_test(level_and_threshold_have_their_effect),
+        cmocka_unit_test(workers_compress_what_other_threads_send),
         cmocka_unit_test(what_cannot_be_compressed_leaves_as_it_is),
         cmocka_unit_test(the_report_says_when_nothing_was_agreed_on),
         cmocka_unit_test(compression_goes_over_tls_too),
