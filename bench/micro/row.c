@@ -58,7 +58,9 @@ static bool more_is_better(enum wsr_row_unit unit)
 
 static const char *write_value(char out[VALUE_CHARS], enum wsr_row_unit unit, double value)
 {
-    if (unit == WSR_ROW_BYTES_PER_S)
+    if (unit == WSR_ROW_BYTES_PER_S && value < 1e8)
+        snprintf(out, VALUE_CHARS, "%.1f MB/s", value / 1e6);
+    else if (unit == WSR_ROW_BYTES_PER_S)
         snprintf(out, VALUE_CHARS, "%.2f GB/s", value / 1e9);
     else if (unit == WSR_ROW_BYTES)
         snprintf(out, VALUE_CHARS, "%.0f B", value);
