@@ -213,7 +213,8 @@ static enum wsr_inflate inflate_bytes(z_stream *z, struct wsr_bytes *in)
         uInt room = z->avail_out;
         int rc = inflate(z, Z_SYNC_FLUSH);
         uInt taken = given - z->avail_in;
-        *in = wsr_bytes_of(in->data + taken, in->len - taken);
+        if (taken > 0)
+            *in = wsr_bytes_of(in->data + taken, in->len - taken);
         if (rc == Z_STREAM_END)
             rc = inflateResetKeep(z);
         else if (rc == Z_BUF_ERROR && (z->avail_out == 0 || given == 0))
@@ -347,7 +348,7 @@ static void start_afresh(struct wsr_deflate *d)
 bool wsr_deflate_end(struct wsr_deflate *d, struct wsr_bytes *out)
 {
     if (!d->has_failed)
-        deflate_bytes(d, wsr_bytes_of(NULL, 0), Z_SYNC_FLUSH);
+        deflate_bytes(d, wsr_bytes_of(tail, 0), Z_SYNC_FLUSH);
     struct wsr_deflate_shared *shared = d->shared;
     uint64_t len = d->tried_bytes - sizeof tail;
     bool is_good = !d->has_failed && d->tried_bytes > sizeof tail &&
