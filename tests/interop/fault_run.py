@@ -74,6 +74,10 @@ def shown(lines):
     return " / ".join(lines)
 
 
+# Of all runners together: they share the server, and what one left of its reports is nothing to the next.
+RUN_IDS = itertools.count(1)
+
+
 class Reports:
     """What the fault server saw of each connection, by run id."""
 
@@ -125,7 +129,7 @@ class Runner:
         self.more = list(more)
         self.ports = ports
         self.reports = Reports(lines)
-        self.ids = itertools.count(1)
+        self.ids = RUN_IDS
 
     def run_case(self, case, mode):
         run_id = str(next(self.ids))
