@@ -147,23 +147,31 @@ const char *wsr_deflate_offer_judge(struct wsr_deflate_agreed *out, struct wsr_b
     if (fault != NULL)
         return fault;
     const char *first_misfit = NULL;
+    struct wsr_deflate_agreed agreed = {
+        .server_no_context_takeover = answer.server_no_context_takeover,
+        .client_no_context_takeover = answer.client_no_context_takeover,
+        .server_max_window_bits = smaller_bits(answer.server_max_window_bits, 0),
+        .client_max_window_bits = smaller_bits(answer.client_max_window_bits, 0),
+    };
+    bool fits = false;
     for (size_t i = 0; i < offers->count; i++) {
         const struct wsr_deflate_offer *offer = &offers->list[i];
         fault = misfit(&answer, offer);
-        if (fault == NULL) {
-            /* The client's own hints bind itself, whatever the server says. */
-            *out = (struct wsr_deflate_agreed){
-                .server_no_context_takeover = answer.server_no_context_takeover,
-                .client_no_context_takeover = answer.client_no_context_takeover || offer->client_no_context_takeover,
-                .server_max_window_bits = smaller_bits(answer.server_max_window_bits, 0),
-                .client_max_window_bits = smaller_bits(answer.client_max_window_bits, offer->client_max_window_bits),
-            };
-            return NULL;
+        if (fault != NULL) {
+            first_misfit = first_misfit != NULL ? first_misfit : fault;
+            continue;
         }
-        if (first_misfit == NULL)
-            first_misfit = fault;
+        /* The client's own hints bind it, whatever the server says (RFC 7692 7.1.1.2, 7.1.2.2). Which of the offers
+         * that fit the server has taken, it does not say: so those of all. */
+        fits = true;
+        agreed.client_no_context_takeover = agreed.client_no_context_takeover || offer->client_no_context_takeover;
+        agreed.client_max_window_bits = smaller_bits(agreed.client_max_window_bits, offer->client_max_window_bits);
     }
-    return first_misfit != NULL ? first_misfit : "permessage-deflate was not offered";
+    if (fits)
+        *out = agreed;
+    else if (first_misfit == NULL)
+        first_misfit = "permessage-deflate was not offered";
+    return fits ? NULL : first_misfit;
 }
 
 /* ---- The server's choice ---- */

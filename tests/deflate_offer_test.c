@@ -175,6 +175,11 @@ static void what_the_client_offered_binds_it(void **state)
     accept(PMD "; " CB "=10", PMD, agreed(false, false, 15, 10));
     accept(PMD "; " CB "=10", PMD "; " CB "=9", agreed(false, false, 15, 9));
     accept(PMD "; " CB "=10", PMD "; " CB "=10", agreed(false, false, 15, 10));
+    /* Which offer was taken is not said: so those of each that fits. */
+    accept(PMD ", " PMD "; " CN "; " CB "=10", PMD, agreed(false, true, 15, 10));
+    accept(PMD "; " CN "; " CB "=10, " PMD, PMD, agreed(false, true, 15, 10));
+    accept(PMD "; " CB ", " PMD "; " CB "=10; " CN, PMD "; " CB "=10", agreed(false, true, 15, 10));
+    accept(PMD "; " SN "; " CN ", " PMD, PMD, agreed(false, false, 15, 15));
 }
 
 /* PMD-12, PMD-13, PMD-14, PMD-25 */
