@@ -6,6 +6,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import net from 'node:net';
+import zlib from 'node:zlib';
 import WebSocket from 'ws';
 
 const [client] = process.argv.slice(2);
@@ -28,6 +29,11 @@ const DIFFERENCES = {
     'length-code': 'ws fails a 64-bit length with its top bit set with 1009; it breaks RFC 6455 5.2, so it is 1002',
     'no-pong': 'ws does not answer a Ping after it has sent its own Close; RFC 6455 5.5.2 wants it',
     'http-parser': 'ws leaves the answer to the HTTP parser of Node, which takes HTTP/1.0 with an upgrade',
+    'final-window': 'ws forgets the window after a block that calls itself the last',
+    'nothing': 'ws gives its inflater the tail of a compressed message without a byte, and cannot read the next one',
+    'bits': 'ws takes every form of a number for *_max_window_bits; RFC 7692 7.1.2 has no leading zeros and no signs',
+    'twice': 'ws takes an answer that agrees to permessage-deflate twice',
+    'truncated': 'ws takes a compressed message that is cut off for as much as it says',
     'fragment': 'ws takes a URL that ends in a lone #',
 };
 
@@ -76,6 +82,7 @@ function adler(data) {
     return (((b << 16) | a) >>> 0).toString(16).padStart(8, '0');
 }
 
+const pattern = (length) => Uint8Array.from({ length }, (_, i) => i * 31 + Math.floor(i / 251));
 const shown = (data) => (data.length <= 64 ? data.toString() : 'adler=' + adler(data));
 
 // ---- The server -------------------------------------------------------------------------------------------
@@ -138,20 +145,27 @@ class Peer {
         const length = form === 127 ? Number(at.readBigUInt64BE(2)) : form === 126 ? at.readUInt16BE(2) : form;
         if (at.length < head + length)
             return false;
-        const body = Buffer.from(at.subarray(head, head + length));
+        let body = Buffer.from(at.subarray(head, head + length));
         for (let i = 0; i < length; i++)
             body[i] ^= at[head - 4 + (i & 3)];
         this.input = at.subarray(head + length);
-        if ((at[0] & 0xf0) !== 0x80 || (at[1] & 128) === 0)
+        if ((at[0] & (this.unpack ? 0xb0 : 0xf0)) !== 0x80 || (at[1] & 128) === 0)
             this.log.push('a frame that is not masked, final and plain');
         const opcode = at[0] & 15;
+        body = this.unpack ? this.unpack(at[0], body) : body;
         const name = { 1: 'text', 2: 'binary', 8: 'close', 9: 'ping', 10: 'pong' }[opcode] ?? `opcode ${opcode}`;
         // Only the code of a Close that the client does not send of its own accord: what reason it has is its own.
-        const story = opcode === 2 ? `${length} adler=${adler(body)}` : opcode !== 8 ? shown(body)
+        const story = opcode === 2 ? `${body.length} adler=${adler(body)}` : opcode !== 8 ? shown(body)
             : length < 2 ? '' : body.readUInt16BE(0) + (this.codesOnly ? '' : ' ' + body.subarray(2));
         this.log.push(`${name} ${story}`.trim());
         this.tell({ name, opcode, body });
         return true;
+    }
+
+    async nextFrame() {
+        while (this.frames.length === 0)
+            await new Promise((resolve) => this.waiting.push(resolve));
+        return this.frames.shift();
     }
 
     // The next frame of that name, or null when the client has ended.
@@ -214,8 +228,7 @@ const status = (line) => refusing(() => `HTTP/1.1 ${line}\r\nContent-Length: 2\r
 async function echo(peer) {
     peer.send(peer.answer());
     for (;;) {
-        await new Promise((resolve) => (peer.frames.length > 0 ? resolve() : peer.waiting.push(resolve)));
-        const { opcode, body } = peer.frames.shift();
+        const { opcode, body } = await peer.nextFrame();
         if (opcode === undefined)
             return;
         if (opcode === 1 || opcode === 2 || opcode === 8)
@@ -410,13 +423,148 @@ add('construct.query', closing(bye), [], { suffix: '&a=b c&ü=%zz' });
 add('construct.user', closing(bye), [], { user: 'foo:bar@' });
 add('construct.http', closing(bye), [], { scheme: 'http' });
 
-// ---- The clients ------------------------------------------------------------------------------------------
+// ---- Compressed -------------------------------------------------------------------------------------------
 
-const pattern = (length) => Uint8Array.from({ length }, (_, i) => i * 31 + Math.floor(i / 251));
+// One direction of a connection that keeps the context, as far as the sizes here need it.
+class Context {
+    constructor(keeps) {
+        this.keeps = keeps;
+        this.window = Buffer.alloc(0);
+    }
+
+    pass(call, data) {
+        const dictionary = this.window.length > 0 ? { dictionary: this.window } : {};
+        return call(data, { finishFlush: zlib.constants.Z_SYNC_FLUSH, ...dictionary });
+    }
+
+    keep(message) {
+        if (this.keeps)
+            this.window = Buffer.concat([this.window, message]).subarray(-32768);
+    }
+
+    pack(message) {
+        const data = Buffer.from(message);
+        const packed = this.pass(zlib.deflateRawSync, data).subarray(0, -4);
+        this.keep(data);
+        return packed;
+    }
+
+    unpack(packed) {
+        const message = this.pass(zlib.inflateRawSync, Buffer.concat([packed, Buffer.from([0, 0, 255, 255])]));
+        this.keep(message);
+        return message;
+    }
+}
+
+const agreeing = (answer) => [`Sec-WebSocket-Extensions: ${answer}`];
+const packed = (opcode, payload, options) => frame(opcode, payload, { rsv: 4, ...options });
+const hex = (digits) => Buffer.from(digits, 'hex');
+const hello = hex('f248cdc9c90700');
+const again = hex('f200110000');
+const noise = Buffer.from(pattern(5000).map((byte, i) => (byte * byte * 7 + i * i) >> 3));
+
+// Answers each message with the same, compressed. Which messages a client compresses is its own affair.
+const echoPacked = (answer) => async (peer) => {
+    const from = new Context(!answer.includes('client_no'));
+    const to = new Context(!answer.includes('server_no'));
+    peer.unpack = (first, body) => (first & 0x40 ? from.unpack(body) : body);
+    peer.send(peer.answer(agreeing(answer)));
+    for (let got; (got = await peer.nextFrame()) && got.opcode !== undefined;) {
+        if (got.opcode === 8) {
+            peer.send(frame(8, got.body));
+            peer.socket.end();
+            return;
+        }
+        peer.send(packed(got.opcode, to.pack(got.body)));
+    }
+};
+const closingPacked = (...parts) => async (peer) => {
+    peer.codesOnly = true;
+    peer.send(peer.answer(agreeing('permessage-deflate')), ...parts);
+    await peer.finish();
+};
+
+function addPacked(name, scene, on, rest) {
+    add(`deflate.${name}`, scene, on, { deflate: true, ...rest });
+}
+
+for (const answer of ['', '; client_no_context_takeover', '; server_no_context_takeover',
+    '; server_max_window_bits=15; client_max_window_bits=9',
+    '; client_no_context_takeover; client_max_window_bits=8']) {
+    for (const size of [0, 1, 10, 125, 126, 1000, 65535, 1 << 20])
+        addPacked(`echo-${size}${answer}`, echoPacked('permessage-deflate' + answer),
+            [`open:binary=${size}`, 'message:close=1000']);
+    addPacked(`echo-texts${answer}`, echoPacked('permessage-deflate' + answer), ['open:text=hello', 'open:text=hello',
+        'open:text=', 'open:binary=70000', 'open:binary=70000', `open:text=${'åäö ¥ é'.repeat(100)}`,
+        'message@6:close=3000,done']);
+}
+addPacked('none', echo, ['open:text=plain', 'message:close=1000']);
+addPacked('vectors', closingPacked(...[hello, again, hex('000500faff48656c6c6f00'), again,
+    hex('f24805000000ffffcac9c90700'), hex('00'), hex('0200'), again].map((data) => packed(1, data)), bye));
+addPacked('final', closingPacked(packed(1, hex('f348cdc9c9070000')), bye));
+addPacked('final-then-window', closingPacked(packed(1, hex('f348cdc9c9070000')), packed(1, again), bye), [],
+    { known: 'final-window', standard: ['open', 'message text 5 Hello', 'message text 5 Hello',
+        'close 1000 clean=1 reason='] });
+addPacked('nothing', closingPacked(packed(1, ''), bye));
+addPacked('nothing-then-window', closingPacked(packed(1, hello), packed(1, ''), packed(1, again), bye),
+    [], { known: 'nothing', standard: ['open', 'message text 5 Hello', 'message text 0 ', 'message text 5 Hello',
+        'close 1000 clean=1 reason='] });
+addPacked('plain-between', closingPacked(packed(1, hello), text('plain'), packed(1, again), bye));
+addPacked('fragments', closingPacked(packed(1, hello.subarray(0, 3), { fin: false }), ping('p'),
+    more('', { fin: false }), more(hello.subarray(3)), packed(1, '', { fin: false }), more(again), bye));
+addPacked('large', closingPacked(packed(2, new Context(true).pack(Buffer.alloc(3 << 20))), bye));
+addPacked('limit', closingPacked(packed(2, new Context(true).pack(noise.subarray(0, 1000))), bye), [], { limit: 1000 });
+addPacked('over-limit', closingPacked(packed(2, new Context(true).pack(Buffer.alloc(1001)))), [], { limit: 1000 });
+addPacked('over-limit-by-far', closingPacked(packed(2, new Context(true).pack(Buffer.alloc(8 << 20)))), [],
+    { limit: 100000 });
+for (const [name, bytes] of Object.entries({
+    'rsv1-continuation': [packed(1, hello.subarray(0, 3), { fin: false }), packed(0, hello.subarray(3))],
+    'rsv1-continuation-of-plain': [text('a', { fin: false }), packed(0, hello)],
+    'rsv1-ping': [packed(9, '')],
+    'rsv1-pong': [packed(10, hello)],
+    'rsv1-close': [packed(8, close(1000).subarray(2))],
+    'rsv2': [text('bad', { rsv: 2 })],
+    'rsv12': [packed(1, hello, { rsv: 6 })],
+    'text-in-text': [packed(1, hello, { fin: false }), packed(1, hello)],
+    'block-type': [packed(2, hex('0600'))],
+    'stored-length': [packed(2, hex('000500fbff48656c6c6f00'))],
+    'too-far': [packed(1, again)],
+    'utf8': [packed(1, new Context(true).pack(Buffer.from([0x68, 0xff])))],
+    'utf8-cut': [packed(1, new Context(true).pack(Buffer.from([0x68, 0xe2, 0x82])))],
+}))
+    addPacked(`broken.${name}`, closingPacked(text('good'), ...bytes));
+addPacked('broken.without-agreement', closing(text('good'), packed(1, hello)));
+for (let i = 1; i < hello.length; i++)
+    addPacked(`truncated.${i}`, closingPacked(packed(2, hello.subarray(0, i)), bye), [], { known: 'truncated',
+        standard: ['open', 'error', 'close 1006 clean=0 reason='] });
+for (const answer of ['server_max_window_bits=08', 'server_max_window_bits=0x9', 'server_max_window_bits=+9'])
+    addPacked(`refused.${answer}`, refusing((peer) => peer.answer(agreeing('permessage-deflate; ' + answer))), [],
+        { known: 'bits', standard: ['error', 'close 1006 clean=0 reason='] });
+addPacked('refused.twice', refusing((peer) => peer.answer(agreeing('permessage-deflate, permessage-deflate'))), [],
+    { known: 'twice', standard: ['error', 'close 1006 clean=0 reason='] });
+for (const answer of ['permessage-deflate; x',
+    'permessage-deflate; client_no_context_takeover; client_no_context_takeover',
+    'permessage-deflate; client_no_context_takeover=1', 'permessage-deflate; server_max_window_bits',
+    'permessage-deflate; client_max_window_bits', 'permessage-deflate; server_max_window_bits=7',
+    'permessage-deflate; server_max_window_bits=16', 'permessage-deflate; client_max_window_bits=x',
+    'permessage-deflate, x-other', 'x-other', 'x-webkit-deflate-frame', 'Permessage-Deflate', 'permessage-deflate,',
+    'permessage-deflate;', ''])
+    addPacked(`refused.${answer}`, refusing((peer) => peer.answer(agreeing(answer))));
+for (const answer of ['permessage-deflate; server_max_window_bits="10"',
+    'permessage-deflate ; client_max_window_bits=9',
+    'permessage-deflate; server_no_context_takeover; client_no_context_takeover'])
+    addPacked(`taken.${answer}`, async (peer) => {
+        peer.codesOnly = true;
+        peer.send(peer.answer(agreeing(answer)), bye);
+        await peer.finish();
+    });
+
+// ---- The clients ------------------------------------------------------------------------------------------
 
 // What interop_client prints, without what is ours alone: the details of an error, and why a call was refused.
 function runOurs(script, url, mode) {
-    const options = [...MODES[mode], '--deflate=', ...(script.limit ? ['--message-max', String(script.limit)] : [])];
+    const options = [...MODES[mode], ...(script.deflate ? ['--deflate-min', '1'] : ['--deflate=']),
+        ...(script.limit ? ['--message-max', String(script.limit)] : [])];
     const named = (script.protocols ?? []).flatMap((protocol) => ['--protocol', protocol]);
     const rules = script.on.flatMap((rule) => ['--on', rule]);
     return new Promise((resolve) => {
@@ -468,7 +616,8 @@ function runWs(script, url) {
             }
         }
         try {
-            const limits = { perMessageDeflate: false, maxPayload: script.limit ?? 1 << 27 };
+            const perMessageDeflate = script.deflate ? { threshold: 0 } : false;
+            const limits = { perMessageDeflate, maxPayload: script.limit ?? 1 << 27 };
             socket = new WebSocket(url, script.protocols ?? [], limits);
         } catch {
             resolve(['refused']);
