@@ -230,8 +230,8 @@ static enum wsr_inflate inflate_bytes(z_stream *z, struct wsr_bytes *in)
 }
 
 /* The tail that the wire left out, then the check that no library makes: the tail has stood for nothing, nothing is
- * left over, and the stream stands where a block may begin. What was cut off by the message's end inflates without an
- * error up to there, and where four bytes are lacking, the tail might even take their place. */
+ * left over, and the stream stands where a block may begin, or another stream may. What was cut off by the message's
+ * end inflates without an error up to there, and where four bytes are lacking, the tail might even take their place. */
 static enum wsr_inflate inflate_tail(struct wsr_deflate *d)
 {
     z_stream *z = &d->inflater->z;
@@ -241,7 +241,8 @@ static enum wsr_inflate inflate_tail(struct wsr_deflate *d)
     if (rc == WSR_INFLATE_MEMORY)
         return rc;
     bool is_at_block = (z->data_type & 128) != 0, has_bits = (z->data_type & 63) != 0;
-    bool is_end = rc == WSR_INFLATE_MORE && z->avail_out == room && is_at_block && !has_bits;
+    bool is_at_stream = z->total_in == 0;       /* begun anew: the tail was that of a last block (PMD-44) */
+    bool is_end = rc == WSR_INFLATE_MORE && z->avail_out == room && (is_at_stream || (is_at_block && !has_bits));
     z->avail_out = room;        /* what the tail has made is nobody's */
     return is_end ? WSR_INFLATE_DONE : WSR_INFLATE_BAD;
 }

@@ -1,7 +1,8 @@
 /* What a hostile server compresses, and what we compress. Wire bytes as messages, with the context kept or not: every
  * cut of the input and of the room gives the same, and zlib alone, with all the room there is, says when a message is
- * one: it ends where a block may begin, with nothing left over, and the tail has made nothing of itself. The bytes also
- * serve as messages to send, in any pieces: what they become gives them back, and what was given up leaves no trace.
+ * one: it ends where a block or a stream may begin, with nothing left over, and the tail has made nothing of itself.
+ * The bytes also serve as messages to send, in any pieces: what they become gives them back, and what was given up
+ * leaves no trace.
  *
  * A window of less than 2^15 may be found to be too small for a message by one cut and not by another.
  *
@@ -46,13 +47,15 @@ static long oracle(z_stream *z, const uint8_t *wire, size_t len, uint8_t *out)
     z->next_out = out;
     z->avail_out = OUT_MAX;
     uInt before_tail = OUT_MAX;
+    bool has_ended = false;
     for (int part = 0; part < 2; part++) {
         z->next_in = part == 0 ? in : in + len;
         z->avail_in = part == 0 ? (uInt)len : TAIL_BYTES;
         before_tail = z->avail_out;
         do {
             int rc = inflate(z, Z_SYNC_FLUSH);
-            if (rc == Z_STREAM_END)
+            has_ended = rc == Z_STREAM_END;
+            if (has_ended)
                 rc = inflateResetKeep(z);
             if (z->avail_out == 0)
                 return -2;
@@ -60,8 +63,8 @@ static long oracle(z_stream *z, const uint8_t *wire, size_t len, uint8_t *out)
                 return -1;
         } while (z->avail_in > 0);
     }
-    bool is_whole = z->avail_out == before_tail && (z->data_type & 128) != 0 && (z->data_type & 63) == 0;
-    return is_whole ? (long)(OUT_MAX - z->avail_out) : -1;
+    bool is_between = has_ended || ((z->data_type & 128) != 0 && (z->data_type & 63) == 0);
+    return is_between && z->avail_out == before_tail ? (long)(OUT_MAX - z->avail_out) : -1;
 }
 
 /* The same by the engine, cut anywhere. */
