@@ -29,7 +29,15 @@ static int open_pages(void **state)
     (void)state;
     guard_open(&in_pages, ROOM);
     guard_open(&out_pages, ROOM);
-    shared.level = WSR_DEFLATE_LEVEL_DEFAULT;
+    return 0;
+}
+
+/* Nothing of a test that has failed. */
+static int forget_all(void **state)
+{
+    (void)state;
+    shared = (struct wsr_deflate_shared){ .level = WSR_DEFLATE_LEVEL_DEFAULT };
+    conn = (struct wsr_deflate){ 0 };
     return 0;
 }
 
@@ -281,13 +289,220 @@ static void what_is_corrupt_is_what_it_has_become(void **state)
     stop();
 }
 
+/* ---- Sending ---- */
+
+static bool squeeze(const uint8_t *text, size_t len, size_t most, struct wsr_bytes *wire)
+{
+    wsr_deflate_begin(&conn, len);
+    for (size_t at = 0, piece_bytes; at < len; at += piece_bytes) {
+        piece_bytes = up_to(most);
+        piece_bytes = piece_bytes < len - at ? piece_bytes : len - at;
+        uint8_t *piece = guard_tail(&in_pages, piece_bytes);
+        memcpy(piece, text + at, piece_bytes);
+        wsr_deflate_add(&conn, wsr_bytes_of(piece, piece_bytes));
+    }
+    return wsr_deflate_end(&conn, wire);
+}
+
+/* zlib alone inflates what was sent, with the tail and no more room than a few bytes at a time: then it knows nothing
+ * but its window. */
+static void expect_at_peer(z_stream *peer, struct wsr_bytes wire, const uint8_t *text, size_t len)
+{
+    static uint8_t in[ROOM], got[ROOM];
+    size_t made = 0;
+    memcpy(in, wire.data, wire.len);
+    memcpy(in + wire.len, "\x00\x00\xff\xff", 4);
+    peer->next_in = in;
+    peer->avail_in = (uInt)wire.len + 4;
+    do {
+        assert_true(made + 32 <= ROOM);
+        peer->next_out = got + made;
+        peer->avail_out = 32;
+        int rc = inflate(peer, Z_SYNC_FLUSH);
+        if (rc != Z_OK && rc != Z_BUF_ERROR)
+            fail_msg("zlib: %d %s", rc, peer->msg != NULL ? peer->msg : "");
+        made += 32 - peer->avail_out;
+    } while (peer->avail_out == 0);
+    assert_int_equal(peer->avail_in, 0);
+    assert_int_equal(made, len);
+    assert_memory_equal(got, text, len);
+}
+
+/* Something of what was said before, of whatever distance, and something new. */
+static size_t next_text(uint8_t *all, size_t used, size_t most)
+{
+    size_t len = up_to(most);
+    fill(all + used, len);
+    for (size_t at = 0; used > 0 && at + 60 < len; at += 60 + up_to(200)) {
+        size_t distance = up_to(used + at);
+        memmove(all + used + at, all + used + at - distance, distance < 60 ? distance : 60);
+    }
+    return len;
+}
+
+/* PMD-30, PMD-31, PMD-32, PMD-33: sent, given up, forgotten and rested in any order, for each window and each level: a
+ * peer that has just that window and got just what was sent makes the messages of it. */
+static void a_peer_with_the_window_follows(void **state)
+{
+    (void)state;
+    static uint8_t all[ROOM], noise[600];
+    struct wsr_bytes wire;
+    unsigned sent_count = 0;
+    for (unsigned round = 0; round < 8 * 9 * 2 * 3; round++) {
+        bool alone = round / 72 % 2;
+        int bits = (int)(8 + round % 8);
+        z_stream peer = { 0 };
+        assert_int_equal(inflateInit2(&peer, -bits), Z_OK);
+        start(false, alone, 15, (uint8_t)bits);
+        shared.level = (int)(1 + round / 8 % 9);
+        for (size_t used = 0, len; used < ROOM - 5000; used += len) {
+            len = next_text(all, used, up_to(5) == 1 ? 5000 : 400);
+            bool is_sent = squeeze(all + used, len, up_to(900), &wire);
+            if (is_sent && up_to(6) == 1) {
+                wsr_deflate_forget(&conn);
+            } else if (is_sent) {
+                assert_true(wire.len > 0 && wire.len < len);
+                if (alone)
+                    assert_int_equal(inflateReset(&peer), Z_OK);
+                expect_at_peer(&peer, wire, all + used, len);
+                sent_count++;
+            }
+            for (size_t i = 0; i < sizeof noise; i++)
+                noise[i] = (uint8_t)up_to(256);
+            if (up_to(8) == 1)
+                assert_false(squeeze(noise, sizeof noise, 100, &wire));
+            wsr_deflate_touch(&conn, 1);
+            if (up_to(8) == 1)
+                wsr_deflate_rest(&shared, 2);
+            assert_true(!alone || conn.deflater == NULL);
+        }
+        inflateEnd(&peer);
+        stop();
+    }
+    assert_true(sent_count > 10000);
+}
+
+/* ---- Memory and numbers ---- */
+
+/* A rest while a message is half inflated takes nothing from it; at its end the next one does. Both ways go on. */
+static void half_a_message_survives_rests(void **state)
+{
+    (void)state;
+    static struct maker maker;
+    static uint8_t all[ROOM];
+    struct wsr_bytes sent;
+    for (unsigned round = 0; round < 100; round++) {
+        uint8_t bits = (uint8_t)(9 + round % 7);
+        z_stream peer = { 0 };
+        assert_int_equal(inflateInit2(&peer, -bits), Z_OK);
+        maker_start(&maker, bits);
+        start(false, false, bits, bits);
+        for (size_t i = 0, used = 0, len; i < 5; i++, used += len) {
+            size_t before = maker.used, from = 0, made;
+            maker_message(&maker, 1500);
+            struct wsr_bytes half = wsr_bytes_of(maker.wire, up_to(maker.len) - 1);
+            size_t rest_bytes = maker.len - half.len;
+            enum wsr_inflate rc = wsr_deflate_inflate(&conn, &half, false, out, sizeof out, &from);
+            assert_int_equal(rc, WSR_INFLATE_MORE);
+            len = next_text(all, used, 2000);
+            bool is_sent = squeeze(all + used, len, len, &sent);
+            if (is_sent)
+                expect_at_peer(&peer, sent, all + used, len);
+            wsr_deflate_touch(&conn, 10 * i);
+            wsr_deflate_rest(&shared, 10 * i + 1);
+            assert_true(wsr_deflate_oldest_ns(&shared) == WSR_NEVER);
+            half = wsr_bytes_of(maker.wire + maker.len - rest_bytes, rest_bytes);
+            rc = wsr_deflate_inflate(&conn, &half, true, out + from, sizeof out - from, &made);
+            assert_int_equal(rc, WSR_INFLATE_DONE);
+            assert_int_equal(from + made, maker.used - before);
+            assert_memory_equal(out, maker.text + before, from + made);
+            wsr_deflate_touch(&conn, 10 * i + 5);
+            assert_int_equal(wsr_deflate_oldest_ns(&shared), 10 * i + 5);
+            wsr_deflate_rest(&shared, 10 * i + 6);
+            assert_true(conn.inflater == NULL && conn.deflater == NULL);
+        }
+        inflateEnd(&peer);
+        deflateEnd(&maker.z);
+        stop();
+    }
+}
+
+/* Without takeover both streams go back, however a message ends. */
+static void no_end_of_a_message_keeps_a_stream(void **state)
+{
+    (void)state;
+    static const uint8_t hello[] = { 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00 };
+    static const uint8_t letters[] = "abcdefghijklmnopqrstuvwxyz";
+    static uint8_t zeros[500];
+    struct wsr_bytes wire;
+    start(true, true, 15, 15);
+    assert_false(squeeze(letters, 26, 26, &wire));
+    assert_null(conn.deflater);
+    assert_true(squeeze(zeros, sizeof zeros, 100, &wire));
+    assert_null(conn.deflater);
+    wsr_deflate_forget(&conn);
+    assert_null(conn.deflater);
+    assert_int_equal(inflate_in(hello, sizeof hello, 2, 2), 5);
+    assert_null(conn.inflater);
+    wsr_deflate_touch(&conn, 9);
+    assert_true(wsr_deflate_oldest_ns(&shared) == WSR_NEVER);
+    stop();
+}
+
+static void expect_numbers(uint64_t inflated, uint64_t bytes, uint64_t wire_bytes, uint64_t sent, uint64_t sent_bytes,
+                           uint64_t given_up)
+{
+    assert_int_equal(shared.inflated, inflated);
+    assert_int_equal(shared.inflated_bytes, bytes);
+    assert_int_equal(shared.inflated_wire_bytes, wire_bytes);
+    assert_int_equal(shared.deflated, sent);
+    assert_int_equal(shared.deflated_bytes, sent_bytes);
+    assert_int_equal(shared.not_deflated, given_up);
+}
+
+static void the_numbers_are_those_of_the_messages(void **state)
+{
+    (void)state;
+    static const uint8_t hello[] = { 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00 };
+    static const uint8_t again[] = { 0xf2, 0x00, 0x11, 0x00, 0x00 }, nothing[] = { 0x00 };
+    static uint8_t zeros[500];
+    struct wsr_bytes wire;
+    start(false, false, 15, 15);
+    assert_int_equal(inflate_in(hello, sizeof hello, 1, 2), 5);
+    expect_numbers(1, 5, 7, 0, 0, 0);
+    assert_int_equal(inflate_in(again, sizeof again, 3, 1), 5);
+    assert_int_equal(inflate_in(nothing, sizeof nothing, 1, 1), 0);
+    expect_numbers(3, 10, 13, 0, 0, 0);
+    assert_int_equal(inflate_in(hello, 4, 4, 100), -1);
+    assert_int_equal(shared.inflated, 3);
+    assert_int_equal(shared.inflated_wire_bytes, 13);
+    wsr_deflate_free(&conn);
+    start(false, false, 15, 15);
+    uint64_t made = shared.inflated_bytes;
+    assert_true(squeeze(zeros, sizeof zeros, 100, &wire));
+    uint64_t wire_bytes = wire.len;
+    expect_numbers(3, made, 13, 1, sizeof zeros, 0);
+    assert_int_equal(shared.deflated_wire_bytes, wire_bytes);
+    assert_false(squeeze((const uint8_t *)"abcdefgh", 8, 3, &wire));
+    expect_numbers(3, made, 13, 1, sizeof zeros, 1);
+    assert_true(squeeze(zeros, 400, 100, &wire));
+    wsr_deflate_forget(&conn);
+    expect_numbers(3, made, 13, 1, sizeof zeros, 2);
+    assert_int_equal(shared.deflated_wire_bytes, wire_bytes);
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_shortest_messages_are_what_they_are),
-        cmocka_unit_test(blocks_of_every_kind_inflate_across_a_rest),
-        cmocka_unit_test(a_later_message_fails_at_every_cut),
-        cmocka_unit_test(what_is_corrupt_is_what_it_has_become),
+        cmocka_unit_test_setup(the_shortest_messages_are_what_they_are, forget_all),
+        cmocka_unit_test_setup(blocks_of_every_kind_inflate_across_a_rest, forget_all),
+        cmocka_unit_test_setup(a_later_message_fails_at_every_cut, forget_all),
+        cmocka_unit_test_setup(what_is_corrupt_is_what_it_has_become, forget_all),
+        cmocka_unit_test_setup(a_peer_with_the_window_follows, forget_all),
+        cmocka_unit_test_setup(half_a_message_survives_rests, forget_all),
+        cmocka_unit_test_setup(no_end_of_a_message_keeps_a_stream, forget_all),
+        cmocka_unit_test_setup(the_numbers_are_those_of_the_messages, forget_all),
     };
     return cmocka_run_group_tests(tests, open_pages, close_pages);
 }
