@@ -136,6 +136,37 @@ static void the_shortest_messages_are_what_they_are(void **state)
     stop();
 }
 
+/* Semantics 5.6: in a block that is cut off the tail stands for something, or it ends one and leaves bits behind. What
+ * it has made is nobody's: what came before is the same in any room. */
+static void what_the_tail_makes_is_nobodys(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t len, made;
+        uint8_t wire[16];
+    } rows[] = {
+        { 6, 1, { 0x00, 0x05, 0x00, 0xfa, 0xff, 'H' } },            /* four bytes of a stored block are lacking */
+        { 7, 2, { 0x01, 0x05, 0x00, 0xfa, 0xff, 'H', 'e' } },       /* three, and one is left over */
+        { 16, 0, { 0x0c, 0xc8, 0xb1, 0x11, 0x00, 0x30, 0x08, 0x03, 0xb1, 0x59, 0x1f, 0x08, 0xd8, 0xec, 0x3f, 0x40 } },
+        { 3, 2, { 0xf2, 0x48, 0xcd } },
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        for (size_t room = 1; room < 10; room++) {
+            struct wsr_bytes in = wsr_bytes_of(rows[i].wire, rows[i].len);
+            size_t all = 0, made;
+            enum wsr_inflate rc;
+            start(false, false, 15, 15);
+            do {
+                rc = wsr_deflate_inflate(&conn, &in, true, guard_tail(&out_pages, room), room, &made);
+                all += made;
+            } while (rc == WSR_INFLATE_FULL);
+            assert_int_equal(rc, WSR_INFLATE_BAD);
+            assert_int_equal(all, rows[i].made);
+            stop();
+        }
+    }
+}
+
 /* ---- Streams of many kinds ---- */
 
 /* What a server may send, by zlib. */
@@ -392,11 +423,11 @@ static void half_a_message_survives_rests(void **state)
     static uint8_t all[ROOM];
     struct wsr_bytes sent;
     for (unsigned round = 0; round < 100; round++) {
-        uint8_t bits = (uint8_t)(9 + round % 7);
+        uint8_t in_bits = (uint8_t)(9 + round % 7), out_bits = (uint8_t)(24 - in_bits);
         z_stream peer = { 0 };
-        assert_int_equal(inflateInit2(&peer, -bits), Z_OK);
-        maker_start(&maker, bits);
-        start(false, false, bits, bits);
+        assert_int_equal(inflateInit2(&peer, -out_bits), Z_OK);
+        maker_start(&maker, in_bits);
+        start(false, false, in_bits, out_bits);
         for (size_t i = 0, used = 0, len; i < 5; i++, used += len) {
             size_t before = maker.used, from = 0, made;
             maker_message(&maker, 1500);
@@ -496,6 +527,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(the_shortest_messages_are_what_they_are, forget_all),
+        cmocka_unit_test_setup(what_the_tail_makes_is_nobodys, forget_all),
         cmocka_unit_test_setup(blocks_of_every_kind_inflate_across_a_rest, forget_all),
         cmocka_unit_test_setup(a_later_message_fails_at_every_cut, forget_all),
         cmocka_unit_test_setup(what_is_corrupt_is_what_it_has_become, forget_all),
