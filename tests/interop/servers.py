@@ -2,6 +2,7 @@
 
 Start functions return the port, or raise Missing with what is not there and how to get it.
 """
+import itertools
 import json
 import os
 import queue
@@ -15,6 +16,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 SYSTEM_PYTHON = "/usr/bin/python3"     # Debian's, which has python3-websockets; another may come first on PATH
 START_S = 20
+PORTS = itertools.count(20000 + os.getpid() % 8000)
 
 
 class Missing(Exception):
@@ -174,9 +176,15 @@ def install_ws():
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the ports that the kernel gives to clients, so that none of these takes it first; each only once."""
+    for port in PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def await_port(process, port):
