@@ -148,6 +148,12 @@ static inline uint32_t wsr_conn_span(uint64_t ns)
     return 1u << 31 | (uint32_t)(ns >> 10 < most ? ns >> 10 : most);
 }
 
+/* Of what took place, which 0 would deny: the worker reads the clock once a turn. */
+static inline uint32_t wsr_conn_span_between(uint64_t start_ns, uint64_t end_ns)
+{
+    return wsr_conn_span(end_ns > start_ns ? end_ns - start_ns : 1);
+}
+
 static inline uint64_t wsr_conn_span_ns(uint32_t span)
 {
     return span < 1u << 31 ? span : (uint64_t)(span & ~(1u << 31)) << 10;

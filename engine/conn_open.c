@@ -33,7 +33,7 @@ static const char *dial_text(const struct wsr_conn *c, int system_errno)
 void wsr_conn_end_phase(struct wsr_conn *c, _Atomic uint32_t *span)
 {
     uint64_t *start_ns = &wsr_conn_opening(c)->phase_start_ns;
-    atomic_store_explicit(span, wsr_conn_span(c->host->now_ns - *start_ns), memory_order_relaxed);
+    atomic_store_explicit(span, wsr_conn_span_between(*start_ns, c->host->now_ns), memory_order_relaxed);
     *start_ns = c->host->now_ns;
 }
 

@@ -605,7 +605,9 @@ struct wsr_socket_statistics {
     uint64_t rests;                      /* times that receiving rested for the consumer; this and the four numbers
                                             above stay at 4,294,967,295 when they get there */
     uint64_t rtt_ns;                     /* the last round trip of a wsr_ping without a payload of the caller's */
-    uint64_t lookup_ns;                  /* name look-up; 0 also when there was nothing to look up */
+    uint64_t lookup_ns;                  /* name look-up; 0 also when there was nothing to look up. This and the other
+                                            phases of the opening are at least 1 when they took place: the clock is
+                                            read once a turn of the worker, and one may begin and end within a turn */
     uint64_t connect_ns;                 /* TCP: from there, over all addresses tried and waits before them; and the way
                                             through the proxy */
     uint64_t upgrade_ns;                 /* from there to the server's 101 */

@@ -703,6 +703,17 @@ static void spans(void **state)
         assert_int_equal(wsr_conn_span_ns(wsr_conn_span(rows[i].ns)), rows[i].told_ns);
 }
 
+/* A phase that begins and ends in one turn of the worker has one reading of the clock, and is there all the same. */
+static void what_took_place_took_time(void **state)
+{
+    static const struct { uint64_t start_ns, end_ns, told_ns; } rows[] = {
+        { 5, 5, 1 }, { 5, 6, 1 }, { 5, 7, 2 }, { 0, 1ull << 31, 1ull << 31 },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(wsr_conn_span_ns(wsr_conn_span_between(rows[i].start_ns, rows[i].end_ns)), rows[i].told_ns);
+}
+
 static void rare_counts_stay_at_their_end(void **state)
 {
     (void)state;
@@ -726,6 +737,7 @@ int main(void)
         cmocka_unit_test(look_ups_are_timed),
         cmocka_unit_test(sizes),
         cmocka_unit_test(spans),
+        cmocka_unit_test(what_took_place_took_time),
         cmocka_unit_test(rare_counts_stay_at_their_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
