@@ -8,7 +8,7 @@
 #include <zlib.h>
 
 #define SPARE_MAX 4u                        /* streams of each kind that wait for their next message */
-#define SCRATCH_KEPT_BYTES (256u << 10)
+#define SCRATCH_KEPT_BYTES (256u << 10)     /* between messages */
 #define ZLIB_BYTES_MAX (1u << 30)           /* zlib counts in unsigned int */
 
 /* What a sync flush ends with, and the wire leaves out (RFC 7692 7.2.1). */
@@ -43,6 +43,13 @@ static void give_memory(struct wsr_deflate_shared *shared, void *memory)
     if (memory != NULL)
         add(&shared->memory_bytes, (uint64_t)0 - malloc_usable_size(memory));
     free(memory);
+}
+
+static void give_scratch(struct wsr_deflate_shared *shared)
+{
+    give_memory(shared, shared->scratch);
+    shared->scratch = NULL;
+    shared->scratch_bytes = 0;
 }
 
 static voidpf take_for_zlib(voidpf shared, uInt items, uInt size)
@@ -137,9 +144,7 @@ void wsr_deflate_shared_free(struct wsr_deflate_shared *shared)
         }
         shared->spare_count[kind] = 0;
     }
-    give_memory(shared, shared->scratch);
-    shared->scratch = NULL;
-    shared->scratch_bytes = 0;
+    give_scratch(shared);
 }
 
 /* ---- A connection ---- */
@@ -292,10 +297,9 @@ bool wsr_deflate_can_send(const struct wsr_deflate *d)
 static bool make_scratch(struct wsr_deflate_shared *shared, uint64_t len)
 {
     uint64_t wanted = len + sizeof tail;
-    bool is_wasteful = shared->scratch_bytes > SCRATCH_KEPT_BYTES && wanted <= SCRATCH_KEPT_BYTES;
-    if (shared->scratch_bytes >= wanted && !is_wasteful)
+    if (shared->scratch_bytes >= wanted)
         return true;
-    give_memory(shared, shared->scratch);
+    give_scratch(shared);
     shared->scratch_bytes = wanted < 4096 ? 4096 : (size_t)wanted;
     shared->scratch = take_memory(shared, shared->scratch_bytes);
     if (shared->scratch == NULL)
@@ -384,11 +388,14 @@ void wsr_deflate_forget(struct wsr_deflate *d)
 void wsr_deflate_touch(struct wsr_deflate *d, uint64_t now_ns)
 {
     struct wsr_deflate_shared *shared = d->shared;
+    bool has_stream = d->inflater != NULL || d->deflater != NULL;
     d->used_ns = now_ns;
-    if (shared->newest == d)
+    if (shared->scratch_bytes > SCRATCH_KEPT_BYTES)
+        give_scratch(shared);
+    if (has_stream && shared->newest == d)
         return;
     unlist(d);
-    if (d->inflater == NULL && d->deflater == NULL)
+    if (!has_stream)
         return;
     d->older = shared->newest;
     *(d->older != NULL ? &d->older->newer : &shared->oldest) = d;

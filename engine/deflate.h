@@ -80,8 +80,8 @@ WSR_MUST_USE enum wsr_inflate wsr_deflate_inflate(struct wsr_deflate *deflate, s
 
 /*
  * Compress a message of @len bytes, not 0, in any number of pieces: begin, add each, end. end() returns true when what
- * it became is smaller than @len, with *out, which is valid until the next begin() of any connection of the thread.
- * Else it is to be sent as it is, and what is sent after it does not refer to it (PMD-33).
+ * it became is smaller than @len, with *out, which is valid until the next begin() or touch() of any connection of the
+ * thread. Else it is to be sent as it is, and what is sent after it does not refer to it (PMD-33).
  */
 void wsr_deflate_begin(struct wsr_deflate *deflate, uint64_t len);
 void wsr_deflate_add(struct wsr_deflate *deflate, struct wsr_bytes piece);

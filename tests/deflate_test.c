@@ -604,6 +604,42 @@ static void the_oldest_rests_first(void **state)
     stop();
 }
 
+/* What a large message was compressed into goes back behind it, not when another happens to come. */
+static void no_room_of_a_large_message_is_kept(void **state)
+{
+    (void)state;
+    static uint8_t text[300000];
+    static const size_t sizes[] = { 100, 250000, 300000, 5000, 300000 };
+    struct wsr_bytes wire;
+    fill(text, sizeof text, 0);
+    start(true, true, 15, 15);
+    for (unsigned i = 0; i < COUNT_OF(sizes); i++) {
+        assert_true(squeeze(text, sizes[i], 4096, &wire));
+        assert_true(shared.memory_bytes > sizes[i]);
+        uint64_t memory = shared.memory_bytes;
+        wsr_deflate_touch(&conn, 1);
+        assert_true(sizes[i] > 262144 ? shared.memory_bytes < memory - sizes[i] : shared.memory_bytes == memory);
+    }
+    stop();
+}
+
+/* One that was used in the middle of a message, and then has no stream any more, is none that could rest. */
+static void without_a_stream_there_is_no_rest(void **state)
+{
+    (void)state;
+    static const uint8_t wire[] = { 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00 };
+    struct wsr_bytes begin = wsr_bytes_of(wire, 3), end = wsr_bytes_of(wire + 3, sizeof wire - 3);
+    size_t made;
+    start(true, true, 15, 15);
+    assert_int_equal(wsr_deflate_inflate(&conn, &begin, false, out, ROOM, &made), WSR_INFLATE_MORE);
+    wsr_deflate_touch(&conn, 5);
+    assert_int_equal(wsr_deflate_oldest_ns(&shared), 5);
+    assert_int_equal(wsr_deflate_inflate(&conn, &end, true, out, ROOM, &made), WSR_INFLATE_DONE);
+    wsr_deflate_touch(&conn, 6);
+    assert_int_equal(wsr_deflate_oldest_ns(&shared), WSR_NEVER);
+    stop();
+}
+
 /* The other side: what it keeps and resets is the client's, and the other way round. */
 static void a_server_has_the_sides_turned_round(void **state)
 {
@@ -649,6 +685,8 @@ int main(void)
         cmocka_unit_test(a_rest_gives_memory_back_and_loses_nothing),
         cmocka_unit_test(a_rest_waits_for_the_end_of_a_message),
         cmocka_unit_test(the_oldest_rests_first),
+        cmocka_unit_test(no_room_of_a_large_message_is_kept),
+        cmocka_unit_test(without_a_stream_there_is_no_rest),
         cmocka_unit_test(a_server_has_the_sides_turned_round),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
