@@ -234,22 +234,22 @@ static enum wsr_inflate inflate_bytes(z_stream *z, struct wsr_bytes *in)
     return WSR_INFLATE_MORE;
 }
 
-/* The tail that the wire left out, then the check that no library makes: the tail has stood for nothing, nothing is
- * left over, and the stream stands where a block may begin, or another stream may. What was cut off by the message's
- * end inflates without an error up to there, and where four bytes are lacking, the tail might even take their place. */
+/* The message has to end with the header of a stored block, whose length the wire left out (RFC 7692 7.2.1). No
+ * library checks that: what is cut off elsewhere inflates without an error up to there, and the tail might complete a
+ * block that lacks so many bytes. So only its first half is given. Sixteen bits that wait for more are all of that,
+ * and half of a length: everything else in DEFLATE takes less at a time. What comes next is a block, or a stream, so
+ * the inflater begins anew, with its window. */
 static enum wsr_inflate inflate_tail(struct wsr_deflate *d)
 {
     z_stream *z = &d->inflater->z;
     uInt room = z->avail_out;
-    struct wsr_bytes rest = wsr_bytes_of(tail, sizeof tail);
-    enum wsr_inflate rc = inflate_bytes(z, &rest);
+    struct wsr_bytes half = wsr_bytes_of(tail, sizeof tail / 2);
+    enum wsr_inflate rc = inflate_bytes(z, &half);
     if (rc == WSR_INFLATE_MEMORY)
         return rc;
-    bool is_at_block = (z->data_type & 128) != 0, has_bits = (z->data_type & 63) != 0;
-    bool is_at_stream = z->total_in == 0;       /* begun anew: the tail was that of a last block (PMD-44) */
-    bool is_end = rc == WSR_INFLATE_MORE && z->avail_out == room && (is_at_stream || (is_at_block && !has_bits));
     z->avail_out = room;        /* what the tail has made is nobody's */
-    return is_end ? WSR_INFLATE_DONE : WSR_INFLATE_BAD;
+    bool is_end = rc == WSR_INFLATE_MORE && (z->data_type & 63) == 16;
+    return is_end && inflateResetKeep(z) == Z_OK ? WSR_INFLATE_DONE : WSR_INFLATE_BAD;
 }
 
 enum wsr_inflate wsr_deflate_inflate(struct wsr_deflate *d, struct wsr_bytes *in, bool is_end, uint8_t *out,
