@@ -2,13 +2,13 @@
 """OpenSSL's own server in front of a WebSocket server: each connection gets one `openssl s_server`, whose standard
 input and output are the plain bytes. The first line of standard output is the port.
 
-usage: tls_bridge.py CERTIFICATE KEY PORT_BEHIND [S_SERVER_OPTION]...
+usage: tls_bridge.py FOLDER CERTIFICATE KEY PORT_BEHIND [S_SERVER_OPTION]...
+
+FOLDER is empty, and whoever made it removes it.
 """
 import asyncio
 import itertools
-import os
 import sys
-import tempfile
 
 READ_BYTES = 65536
 
@@ -27,23 +27,23 @@ async def pump(reader, writer):
         pass
 
 
-async def start_server(path, certificate, key, options):
+async def start_server(folder, name, certificate, key, options):
     """One s_server, and the two streams of the connection that it waits for. It listens at a path: a port that was free
-    a moment ago may be another's by now."""
+    a moment ago may be another's by now. It is told the name alone, as it takes no path of 32 bytes or more."""
     process = await asyncio.create_subprocess_exec(
-        "openssl", "s_server", "-quiet", "-naccept", "1", "-unix", path, "-cert", certificate, "-key", key, *options,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+        "openssl", "s_server", "-quiet", "-naccept", "1", "-unix", name, "-cert", certificate, "-key", key, *options,
+        cwd=folder, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     while process.returncode is None:
         try:
-            return process, *await asyncio.open_unix_connection(path)
+            return process, *await asyncio.open_unix_connection("%s/%s" % (folder, name))
         except OSError:
             await asyncio.sleep(0.005)
     raise OSError("openssl s_server ended with status %d" % process.returncode)
 
 
-async def serve(path, reader, writer):
-    certificate, key, behind, *options = sys.argv[1:]
-    process, record_reader, record_writer = await start_server(path, certificate, key, options)
+async def serve(name, reader, writer):
+    folder, certificate, key, behind, *options = sys.argv[1:]
+    process, record_reader, record_writer = await start_server(folder, name, certificate, key, options)
     plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", int(behind))
     await asyncio.gather(pump(reader, record_writer), pump(record_reader, writer),
                          pump(process.stdout, plain_writer), pump(plain_reader, process.stdin))
@@ -51,17 +51,14 @@ async def serve(path, reader, writer):
     if process.returncode is None:
         process.kill()
     await process.wait()
-    os.unlink(path)
 
 
 async def main():
     numbers = itertools.count()
-    with tempfile.TemporaryDirectory() as folder:
-        server = await asyncio.start_server(
-            lambda reader, writer: serve("%s/%d" % (folder, next(numbers)), reader, writer), "127.0.0.1", 0,
-            backlog=512)
-        print(server.sockets[0].getsockname()[1], flush=True)
-        await asyncio.Future()
+    server = await asyncio.start_server(lambda reader, writer: serve(str(next(numbers)), reader, writer),
+                                        "127.0.0.1", 0, backlog=512)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Future()
 
 
 asyncio.run(main())

@@ -168,5 +168,7 @@ class TlsServers:
                 "ws-client": int(self.servers.first_line([*command, self.files.path("ca.pem")])[2])}
 
     def s_server(self):
-        command = [SYSTEM_PYTHON, "tls_bridge.py", *self.files.pair("good"), str(self.behind)]
+        folder = os.path.join(self.servers.folder, "s_server")
+        os.mkdir(folder)
+        command = [SYSTEM_PYTHON, "tls_bridge.py", folder, *self.files.pair("good"), str(self.behind)]
         return {"s_server": int(self.servers.first_line(command)[2])}
