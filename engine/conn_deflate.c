@@ -129,11 +129,13 @@ static struct wsr_chunk *deflate_message(struct wsr_conn *c, struct wsr_chunk *m
     for (uint8_t *piece; (piece = next_piece(&walk, &len)) != NULL;)
         wsr_deflate_add(deflate, wsr_bytes_of(piece, len));
     struct wsr_bytes out;
-    if (!wsr_deflate_end(deflate, &out))
-        return NULL;
-    struct wsr_chunk *made = frame_message(c, message->data[0] & WSR_FRAME_OPCODE_BITS, (uint32_t)payload_bytes, out);
-    if (made == NULL)
-        wsr_deflate_forget(deflate);
+    struct wsr_chunk *made = NULL;
+    if (wsr_deflate_end(deflate, &out)) {
+        made = frame_message(c, message->data[0] & WSR_FRAME_OPCODE_BITS, (uint32_t)payload_bytes, out);
+        if (made == NULL)
+            wsr_deflate_forget(deflate);
+    }
+    wsr_deflate_clear(deflate);
     return made;
 }
 

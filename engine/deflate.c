@@ -383,6 +383,12 @@ void wsr_deflate_forget(struct wsr_deflate *d)
     start_afresh(d);
 }
 
+void wsr_deflate_clear(struct wsr_deflate *d)
+{
+    if (d->shared->scratch_bytes > SCRATCH_KEPT_BYTES)
+        give_scratch(d->shared);
+}
+
 /* ---- Rest ---- */
 
 void wsr_deflate_touch(struct wsr_deflate *d, uint64_t now_ns)
@@ -390,8 +396,6 @@ void wsr_deflate_touch(struct wsr_deflate *d, uint64_t now_ns)
     struct wsr_deflate_shared *shared = d->shared;
     bool has_stream = d->inflater != NULL || d->deflater != NULL;
     d->used_ns = now_ns;
-    if (shared->scratch_bytes > SCRATCH_KEPT_BYTES)
-        give_scratch(shared);
     if (has_stream && shared->newest == d)
         return;
     unlist(d);

@@ -80,14 +80,16 @@ WSR_MUST_USE enum wsr_inflate wsr_deflate_inflate(struct wsr_deflate *deflate, s
 
 /*
  * Compress a message of @len bytes, not 0, in any number of pieces: begin, add each, end. end() returns true when what
- * it became is smaller than @len, with *out, which is valid until the next begin() or touch() of any connection of the
- * thread. Else it is to be sent as it is, and what is sent after it does not refer to it (PMD-33).
+ * it became is smaller than @len, with *out, which is valid until clear() or the next begin() of any connection of
+ * the thread. Else it is to be sent as it is, and what is sent after it does not refer to it (PMD-33).
  */
 void wsr_deflate_begin(struct wsr_deflate *deflate, uint64_t len);
 void wsr_deflate_add(struct wsr_deflate *deflate, struct wsr_bytes piece);
 WSR_MUST_USE bool wsr_deflate_end(struct wsr_deflate *deflate, struct wsr_bytes *out);
 /* What end() returned true for is not sent after all. */
 void wsr_deflate_forget(struct wsr_deflate *deflate);
+/* Behind all that: memory that only a large message needs goes back. */
+void wsr_deflate_clear(struct wsr_deflate *deflate);
 
 /*
  * @deflate has been used at @now_ns: to be said after each message. Then those that keep streams and were not used

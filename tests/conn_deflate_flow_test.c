@@ -190,6 +190,25 @@ static void different_ones(struct world *world)
     assert_true(deflated + times(world, 2, line_here()) == 30);
 }
 
+/* What a large message was compressed into goes back when its frames are made. */
+static void large(struct world *world)
+{
+    static char zeros[2000000];
+    struct wsr_socket *socket = open_with(world, NEITHER ENDED, 0);
+    assert_int_equal(wsr_send(socket, WSR_BINARY, zeros, sizeof zeros), 0);
+    while (statistics_of(world).deflate_messages_sent == 0)
+        world_wait(world);
+    assert_in_range(statistics_of(world).deflate_memory_bytes, 1, 400000);
+    world_do(world, 0, "close 1000");
+    world_run_to_end(world);
+}
+
+static void a_large_message_leaves_no_memory_behind(void **state)
+{
+    (void)state;
+    world_each_plain_seed(large, NULL);
+}
+
 static void connections_have_contexts_of_their_own(void **state)
 {
     struct wsr_engine_options options = WSR_ENGINE_OPTIONS_INIT;
@@ -468,6 +487,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_context_is_kept_or_not_as_agreed),
         cmocka_unit_test(connections_have_contexts_of_their_own),
+        cmocka_unit_test(a_large_message_leaves_no_memory_behind),
         cmocka_unit_test(what_breaks_a_rule_fails_the_connection),
         cmocka_unit_test(the_exact_limit_passes),
         cmocka_unit_test(a_full_queue_counts_what_was_sent),
