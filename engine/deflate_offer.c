@@ -167,11 +167,10 @@ const char *wsr_deflate_offer_judge(struct wsr_deflate_agreed *out, struct wsr_b
         agreed.client_no_context_takeover = agreed.client_no_context_takeover || offer->client_no_context_takeover;
         agreed.client_max_window_bits = smaller_bits(agreed.client_max_window_bits, offer->client_max_window_bits);
     }
-    if (fits)
-        *out = agreed;
-    else if (first_misfit == NULL)
-        first_misfit = "permessage-deflate was not offered";
-    return fits ? NULL : first_misfit;
+    if (!fits)
+        return first_misfit != NULL ? first_misfit : "permessage-deflate was not offered";
+    *out = agreed;
+    return NULL;
 }
 
 /* ---- The server's choice ---- */
