@@ -165,7 +165,7 @@ static struct lws_vhost *listen_with(struct lws_context *context, unsigned numbe
         { .name = NULL }
     };
     static const struct lws_extension extensions[] = {
-        { .name = NAME, .callback = lws_extension_callback_pm_deflate, .client_offer = NAME },
+        { .name = NAME, .callback = lws_extension_callback_pm_deflate },
         { .name = NULL }
     };
     static char names[CONFIGURATIONS_MAX][16];
